@@ -1,0 +1,275 @@
+"""The subcommands of ``./workshop``."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.status import Status
+from rich.table import Table
+
+try:
+    from workshop_lib.settings import MODULES, ROOT, SettingsError, settings
+except ValueError as problem:  # a SettingsError, which cannot be imported from a module that fails to load
+    sys.exit(str(problem))
+
+if TYPE_CHECKING:  # imported where they are used: ./workshop --help must not wait for papermill
+    from workshop_lib.notebooks import Run
+    from workshop_lib.serving.processes import Service
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, help="A hands-on MLOps course.", pretty_exceptions_enable=False
+)
+RECORDS = ("runs", "services", "scorecard.json", "scorecard.lock")
+"""What all modules write to, below settings.home; the log of the installation stays on a reset."""
+out = Console(highlight=False, soft_wrap=False)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+Selection = Annotated[list[str] | None, typer.Argument(metavar="[MODULE or NOTEBOOK]…", show_default=False)]
+
+
+@app.command()
+def run(
+    selection: Selection = None,
+    parameter: Annotated[list[str], typer.Option("--parameter", "-p", help="NAME=VALUE for the notebooks.")] = [],  # noqa: B006
+    fresh: Annotated[bool, typer.Option("--fresh", help="Do not resume a run that stopped.")] = False,
+    store: Annotated[bool, typer.Option("--store", help="Renew the outputs stored in the notebooks.")] = False,
+) -> None:
+    """Execute the notebooks in the order of the course; resumes after a failure."""
+    from workshop_lib import notebooks
+
+    paths = notebooks.find_notebooks(selection or [])
+    if not paths:
+        raise notebooks.NotebookError("There is no notebook to run.")
+    if store:
+        for path in paths:
+            notebooks.store_outputs(path)
+            out.print(f"stored {path}")
+        return
+    current = notebooks.start_or_resume(paths, notebooks.parse_parameters(parameter, paths), fresh=fresh)
+    done = len(current.results)
+    if done:
+        out.print(
+            f"Resuming the run of {current.folder.name}: {done} of {len(paths)} notebooks are done."
+            " --fresh starts anew."
+        )
+    for number, result in enumerate(notebooks.execute(current), start=done + 1):
+        state = "failed" if result.error else "done  "
+        counts = f"checkpoints {result.met}/{result.conditions}" if result.conditions else ""
+        out.print(f"[{number}/{len(paths)}] {state} {result.seconds:6.1f} s  {result.notebook}  {counts}", markup=False)
+    _summarise_run(current)
+    if current.failed:
+        err.print(current.failed.error, markup=False)
+        err.print(f"The executed copy is {current.folder / current.failed.notebook}.", markup=False)
+        err.print("Run the same command again to go on from this notebook.", markup=False)
+        raise typer.Exit(1)
+
+
+def _summarise_run(current: Run) -> None:
+    results = current.results
+    seconds = sum(result.seconds for result in results)
+    met, conditions = sum(r.met for r in results), sum(r.conditions for r in results)
+    passed = sum(not result.error for result in results)
+    out.print(
+        f"{passed} of {len(current.notebooks)} notebooks in {seconds:.0f} s, {met} of {conditions} conditions met,"
+        f" copies in {current.folder}",
+        markup=False,
+    )
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def test(context: typer.Context) -> None:
+    """Run the test suite; further arguments go to pytest."""
+    command = [sys.executable, "-m", "pytest", *(context.args or ["tests"])]
+    raise typer.Exit(subprocess.run(command, cwd=ROOT, check=False).returncode)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def lab(context: typer.Context) -> None:
+    """Open JupyterLab on the course; further arguments go to it."""
+    first = "1-predictive/notebooks/01_data_exploration.ipynb"
+    command = [
+        sys.executable, "-m", "jupyter", "lab", f"--ServerApp.root_dir={ROOT}", "--ServerApp.ip=127.0.0.1",
+        f"--LabApp.default_url=/lab/tree/{first}", *context.args,
+    ]  # fmt: skip
+    os.chdir(ROOT)
+    os.execv(sys.executable, command)
+
+
+@app.command()
+def doctor() -> None:
+    """Check this machine and the environment: what works, what does not, what to do."""
+    from workshop_lib import doctor as checks
+
+    with out.status("Looking at the machine"):
+        findings = checks.examine()
+    table = Table("check", "found", "result", "what to do", title="Doctor", title_justify="left")
+    for finding in findings:
+        colour = {"ok": "green", "note": "yellow", "problem": "red"}[finding.verdict]
+        table.add_row(finding.check, escape(finding.found), f"[{colour}]{finding.verdict}[/]", escape(finding.advice))
+    out.print(table)
+    if any(finding.verdict == "problem" for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def up() -> None:
+    """Start the local services and show where they are."""
+    from workshop_lib.serving import processes
+
+    for service in processes.services():
+        with out.status(f"Starting {service.name}") as line:
+            _start(service, line)
+    _show_services()
+
+
+def _start(service: Service, line: Status) -> None:
+    from workshop_lib.serving import processes
+
+    processes.start(service, lambda seconds: line.update(f"Starting {service.name} ({seconds:.0f} s)"))
+
+
+@app.command()
+def down() -> None:
+    """Stop the local services."""
+    from workshop_lib.serving import processes
+
+    for service in processes.services():
+        stopped = processes.stop(service)
+        out.print(f"{service.name}: {'stopped' if stopped else 'was not running'}")
+
+
+@app.command()
+def status() -> None:
+    """Show the local services: addresses, health, logs."""
+    _show_services()
+
+
+def _show_services() -> None:
+    from workshop_lib.serving import processes
+
+    table = Table("service", "state", "address", "process", "log")
+    for service in processes.services():
+        found = processes.status(service)
+        table.add_row(found.name, found.state, found.url, str(found.pid or ""), escape(_short(found.log)))
+    out.print(table)
+
+
+@app.command()
+def scorecard(as_json: Annotated[bool, typer.Option("--json", help="Print a list of objects.")] = False) -> None:
+    """Show every target of the course beside what was measured on this machine."""
+    from workshop_lib.checkpoints import SCORECARD_KEYS, number, read_scorecard, verdict
+
+    records = read_scorecard()
+    if as_json:
+        print(
+            json.dumps(
+                [{key: record[key] for key in SCORECARD_KEYS} for record in records], indent=2, ensure_ascii=False
+            )
+        )
+        return
+    if not records:
+        out.print("Nothing was measured yet. ./workshop run executes the notebooks and fills the scorecard.")
+        return
+    table = Table(
+        "checkpoint",
+        "condition",
+        "target",
+        "measured",
+        "result",
+        "measured at",
+        title="Scorecard",
+        title_justify="left",
+    )
+    previous = None
+    for record in records:
+        heading = f"{record['checkpoint']['number']} {record['checkpoint']['label']}"  # type: ignore[index]
+        if previous not in (None, heading):
+            table.add_section()
+        measured = float("nan") if record["measured"] is None else float(record["measured"])  # type: ignore[arg-type]
+        unit = str(record["unit"])
+        table.add_row(
+            escape(heading) if heading != previous else "",
+            escape(str(record["label"])),
+            f"{record['comparison']} {number(float(record['target']), unit)}",  # type: ignore[arg-type]
+            number(measured, unit),
+            f"[{'green' if record['met'] else 'red'}]{verdict(bool(record['met']))}[/]",
+            str(record["measured_at"]).replace("+00:00", "Z"),
+        )
+        previous = heading
+    out.print(table)
+    out.print(f"Measured on {records[-1]['machine']}.", markup=False)
+
+
+@app.command()
+def reset(
+    module: Annotated[str | None, typer.Argument(help="A module folder; everything when left out.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Delete what the course generated; the installation and your notebooks stay."""
+    from workshop_lib.checkpoints import forget
+    from workshop_lib.serving import processes
+
+    if module is not None and module not in MODULES:
+        raise SettingsError(f"{module!r} is not a module. Modules: {', '.join(MODULES)}.")
+    targets = [path for path in _generated(module) if path.exists()]
+    out.print("To be deleted: " + (", ".join(_short(path) for path in targets) or "nothing") + ".", markup=False)
+    if targets and not yes and sys.stdin.isatty():
+        typer.confirm("Delete?", abort=True)
+    for service in processes.services():
+        processes.stop(service)
+    for path in targets:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if module is not None:
+        forget(module)
+    out.print("Clean.")
+
+
+def _generated(module: str | None) -> list[Path]:
+    """What `reset` removes: a module's products, or those of all modules and the records of the course.
+
+    They are named one by one, because WORKSHOP_HOME may be a folder that holds a learner's own files too.
+    """
+    products = {"1-predictive": ["data", "data-own", "mlflow", "models"]}
+    names = products.get(module, []) if module else [*chain(*products.values()), *RECORDS]
+    # What an interrupted preparation left behind starts with a dot (workshop_lib.files.atomic_path).
+    return [path for name in names for path in (settings.home / name, *settings.home.glob(f".{name}.*"))]
+
+
+def _short(path: Path) -> str:
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+
+
+def main() -> None:
+    """Run a subcommand; a known failure ends in one readable message."""
+    from workshop_lib.checkpoints import ScorecardError
+    from workshop_lib.serving.processes import ServiceError
+
+    try:
+        app(prog_name="./workshop")
+    except (SettingsError, ScorecardError, ServiceError, OSError) as error:
+        _fail(error)
+    except RuntimeError as error:
+        from workshop_lib.notebooks import NotebookError
+
+        if not isinstance(error, NotebookError):
+            raise
+        _fail(error)
+
+
+def _fail(error: Exception) -> None:
+    err.print(str(error), markup=False)
+    sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Module 3: local services, the forecaster endpoint and the business API."""

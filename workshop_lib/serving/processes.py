@@ -1,0 +1,210 @@
+"""Local services: started once in the background, found again by every notebook and command.
+
+A service that runs is known by a small file with its process number; its log is one file. Everything
+listens on loopback only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import psutil
+
+from workshop_lib.files import locked, write_text
+from workshop_lib.settings import settings
+
+HOST = "127.0.0.1"
+
+
+class ServiceError(RuntimeError):
+    """A local service cannot be started or reached; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """What it takes to start a service and to know that it is well."""
+
+    name: str
+    port: int
+    command: tuple[str, ...]
+    health: str
+    """Path that answers 200 when the service is ready."""
+    seconds: float = 120
+    """How long a start may take."""
+    env: dict[str, str] = field(default_factory=dict)
+    folder: Path | None = None
+    """A folder that it needs to find."""
+
+    @property
+    def url(self) -> str:
+        """Where clients reach it."""
+        return f"http://{HOST}:{self.port}"
+
+    @property
+    def log(self) -> Path:
+        """Its output."""
+        return settings.logs_dir / f"{self.name}.log"
+
+    @property
+    def pid_file(self) -> Path:
+        """Its process number and start time."""
+        return settings.home / "services" / f"{self.name}.json"
+
+
+@dataclass(frozen=True)
+class Status:
+    """How a service is doing."""
+
+    name: str
+    state: str
+    """``healthy``, ``starting`` (runs, does not answer yet), ``stopped`` or ``port taken``."""
+    url: str
+    pid: int | None
+    log: Path
+
+
+def start(service: Service, waiting: Callable[[float], None] = lambda seconds: None) -> Status:
+    """Start a service unless it runs, and wait until it is healthy.
+
+    Args:
+        service: what to start.
+        waiting: called about four times a second with the seconds waited so far.
+
+    Raises:
+        ServiceError: when the port is taken, the process ends early or never becomes healthy.
+    """
+    with locked(service.pid_file):  # of two notebooks that need it at once, one starts it
+        now = status(service)
+        if now.state == "healthy":
+            return now
+        if now.state == "port taken":
+            raise ServiceError(
+                f"{service.name}: port {service.port} is in use by another program. Stop it, or set"
+                f" WORKSHOP_{service.name.upper()}_PORT to a free port."
+            )
+        process = _running(service) or _spawn(service)
+    begun = time.monotonic()
+    while time.monotonic() - begun < service.seconds:
+        if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
+            raise ServiceError(f"{service.name} ended while it started. {_last_words(service)}")
+        if _healthy(service):
+            return status(service)
+        waiting(time.monotonic() - begun)
+        time.sleep(0.25)
+    stop(service)
+    raise ServiceError(f"{service.name} was not ready after {service.seconds:.0f} s. {_last_words(service)}")
+
+
+def stop(service: Service, seconds: float = 10) -> bool:
+    """Stop a service and its children; politely first.
+
+    Returns:
+        Whether there was something to stop.
+    """
+    process = _running(service)
+    service.pid_file.unlink(missing_ok=True)
+    if process is None:
+        return False
+    family = [*process.children(recursive=True), process]
+    for member in family:
+        _signal(member.terminate)
+    _, alive = psutil.wait_procs(family, timeout=seconds)
+    for member in alive:
+        _signal(member.kill)
+    psutil.wait_procs(alive, timeout=seconds)
+    return True
+
+
+def status(service: Service) -> Status:
+    """Look at a service now."""
+    process = _running(service)
+    if process is not None:
+        state = "healthy" if _healthy(service) else "starting"
+    else:
+        state = "port taken" if port_in_use(service.port) else "stopped"
+    return Status(service.name, state, service.url, process.pid if process else None, service.log)
+
+
+def port_in_use(port: int) -> bool:
+    """Whether something listens on a loopback port."""
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex((HOST, port)) == 0
+
+
+def _spawn(service: Service) -> psutil.Process:
+    for folder in filter(None, (service.log.parent, service.folder)):
+        folder.mkdir(parents=True, exist_ok=True)
+    with service.log.open("w") as log:
+        child = subprocess.Popen(
+            service.command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=os.environ | service.env,
+            start_new_session=True,  # outlives the notebook or command that needed it first
+        )
+    process = psutil.Process(child.pid)
+    write_text(service.pid_file, json.dumps({"pid": process.pid, "started": process.create_time()}))
+    return process
+
+
+def _running(service: Service) -> psutil.Process | None:
+    """The service's process, if the one in its file is still that one."""
+    try:
+        known = json.loads(service.pid_file.read_text(encoding="utf-8"))
+        process = psutil.Process(known["pid"])
+        same = abs(process.create_time() - known["started"]) < 1
+        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+    except (OSError, ValueError, TypeError, KeyError, psutil.NoSuchProcess):
+        return None
+
+
+def _healthy(service: Service) -> bool:
+    try:
+        return httpx.get(service.url + service.health, timeout=2).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def _signal(send: Callable[[], None]) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):  # it may have ended by itself in the meantime
+        send()
+
+
+def _last_words(service: Service) -> str:
+    try:
+        lines = service.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:]
+    except OSError:
+        lines = []
+    return f"Its log {service.log} ends with: {' | '.join(lines) or 'nothing'}"
+
+
+def mlflow_server() -> Service:
+    """The MLflow server with its web pages, on the course's local store."""
+    return Service(
+        name="mlflow",
+        port=settings.mlflow_port,
+        command=(
+            sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(settings.mlflow_port),
+            "--workers", "1", "--backend-store-uri", settings.tracking_uri,
+            "--default-artifact-root", str(settings.mlflow_dir / "artifacts"),
+        ),
+        health="/health",
+        folder=settings.mlflow_dir,
+    )  # fmt: skip
+
+
+def services() -> list[Service]:
+    """The services that ``./workshop up`` starts, in order; an endpoint that is set is not started."""
+    return [] if settings.mlflow_uri and settings.mlflow_uri.startswith("http") else [mlflow_server()]

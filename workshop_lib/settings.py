@@ -1,0 +1,185 @@
+"""The one place for settings: paths, endpoints, thresholds and seeds.
+
+Every field can be set by an environment variable with the prefix ``WORKSHOP_`` (or in a file ``.env``
+beside ``README.md``): ``WORKSHOP_HOME=/data/course``, ``WORKSHOP_THRESHOLDS__TEST_R2=0.8``.
+
+    from workshop_lib.settings import settings
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "WORKSHOP_"
+ROOT = Path(__file__).resolve().parents[1]
+"""The checkout: the folder that holds README.md and the modules."""
+
+MODULES = (
+    "1-predictive",
+    "2-generative",
+    "3-serving",
+    "4-langchain",
+    "5-monitoring-optimization",
+    "6-advanced-mlops",
+)
+
+# Read by the entry point before Python starts, hence no fields below.
+BOOTSTRAP_VARIABLES = frozenset({"WORKSHOP_ENV", "WORKSHOP_PYTHON"})
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class SettingsError(ValueError):
+    """A setting has a value that the course cannot use; the message names it and what it accepts."""
+
+
+class Thresholds(BaseModel):
+    """Targets that the checkpoints compare with what was measured."""
+
+    completeness: Share = Field(0.95, description="share of required values that are present")
+    consistency: Share = Field(0.98, description="share of rows that satisfy every rule")
+    prepare_seconds: float = Field(20, gt=0, description="raw files to cached tables, seconds")
+    load_seconds: float = Field(1, gt=0, description="cached tables to memory, seconds")
+    test_r2: Share = Field(0.85, description="R² of the forecaster on the held-out weeks")
+    wape_ratio: float = Field(0.70, gt=0, description="WAPE of the forecaster over the seasonal naive's")
+    train_seconds: float = Field(60, gt=0, description="training of the chosen forecaster, seconds")
+    onnx_difference: float = Field(1e-4, gt=0, description="largest relative difference to scikit-learn")
+    onnx_megabytes: float = Field(50, gt=0, description="size of the exported forecaster, MB")
+    significance: Share = Field(0.05, description="p-value below which a challenger counts as better")
+
+
+class Settings(BaseSettings):
+    """What differs between a laptop, CI and a cluster."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        env_file=ROOT / ".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+    )
+
+    home: Path = Field(ROOT / "generated", description="folder for everything that the course generates")
+    data: Path | None = Field(None, description="folder with your own transactions and products files")
+    timezone: str = Field("America/New_York", description="time zone of the shop in the course's data")
+    holidays: str = Field("US", description="country code of the public holidays")
+    seed: int = Field(42, ge=0, description="seed of everything random, 0 or above")
+    progress: bool = Field(True, description="whether long work shows a progress bar")
+    jobs: int = Field(-1, description="parallel workers; -1 for one per core")
+    ray_address: str | None = Field(None, description="Ray cluster for searches, such as ray://head:10001")
+    mlflow_uri: str | None = Field(None, description="MLflow tracking server or database URI")
+    mlflow_artifacts: str | None = Field(None, description="where new experiments keep artifacts, e.g. s3://…")
+    mlflow_port: int = Field(5000, ge=1024, le=65535, description="local port of the MLflow server")
+    thresholds: Thresholds = Thresholds()
+
+    @field_validator("jobs")
+    @classmethod
+    def _at_least_one_worker(cls, jobs: int) -> int:
+        if jobs == 0 or jobs < -1:
+            raise ValueError("-1 (one worker per core) or a number of workers from 1 up")
+        return jobs
+
+    @field_validator("home", "data")
+    @classmethod
+    def _absolute(cls, path: Path | None) -> Path | None:
+        # Notebooks run in their own folders: a relative path would mean something else in each.
+        return None if path is None else (ROOT / path.expanduser()).resolve()
+
+    @field_validator("data")
+    @classmethod
+    def _existing_folder(cls, path: Path | None) -> Path | None:
+        if path is not None and not path.is_dir():
+            raise ValueError("an existing folder with the files described in README.md")
+        return path
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_timezone(cls, name: str) -> str:
+        from zoneinfo import available_timezones
+
+        if name not in available_timezones():
+            raise ValueError("a time zone of the IANA database, such as Europe/Madrid")
+        return name
+
+    @field_validator("holidays")
+    @classmethod
+    def _known_country(cls, code: str) -> str:
+        import holidays
+
+        if code not in holidays.list_supported_countries():
+            raise ValueError("a two-letter country code of the holidays package, such as ES")
+        return code
+
+    @property
+    def uses_course_data(self) -> bool:
+        """Whether the tables come from the course's own data rather than a learner's folder."""
+        return self.data is None
+
+    @property
+    def data_dir(self) -> Path:
+        """Prepared tables; a learner's own data is kept apart from the course's."""
+        return self.home / ("data" if self.uses_course_data else "data-own")
+
+    @property
+    def mlflow_dir(self) -> Path:
+        """Database and artifacts of the local MLflow."""
+        return self.home / "mlflow"
+
+    @property
+    def models_dir(self) -> Path:
+        """Exported model files."""
+        return self.home / "models"
+
+    @property
+    def runs_dir(self) -> Path:
+        """One folder per `./workshop run`."""
+        return self.home / "runs"
+
+    @property
+    def logs_dir(self) -> Path:
+        """Logs of the installation and of the local services."""
+        return self.home / "logs"
+
+    @property
+    def scorecard_file(self) -> Path:
+        """What the checkpoints measured."""
+        return self.home / "scorecard.json"
+
+    @cached_property
+    def tracking_uri(self) -> str:
+        """MLflow tracking URI: the configured server, else SQLite below :attr:`home`."""
+        return self.mlflow_uri or f"sqlite:///{self.mlflow_dir / 'mlflow.db'}"
+
+
+def load_settings() -> Settings:
+    """Read the settings from the environment.
+
+    Raises:
+        SettingsError: for each bad value, its variable, what it was and what it accepts.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise SettingsError("\n".join(_explain(problem) for problem in error.errors())) from None
+
+
+def _explain(problem: ErrorDetails) -> str:
+    """One line for one of pydantic's error records."""
+    names = [str(part) for part in problem["loc"]]
+    variable = PREFIX + "__".join(names).upper()
+    fields = Settings.model_fields
+    meaning = fields[names[0]].description if names[0] in fields else ""
+    if names[0] == "thresholds" and len(names) > 1 and names[1] in Thresholds.model_fields:
+        meaning = Thresholds.model_fields[names[1]].description
+    accepts = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    return f"{variable}={problem['input']!s} is not usable ({meaning}). It accepts: {accepts}."
+
+
+settings = load_settings()
