@@ -1,0 +1,93 @@
+"""What all tests share: a home of their own, free ports, default settings.
+
+pytest imports this file before any test module, and so before `workshop_lib` reads its settings.
+"""
+
+import os
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from dotenv import dotenv_values
+
+ROOT = Path(__file__).resolve().parents[1]
+HOME = Path(tempfile.mkdtemp(prefix="workshop-tests-"))
+_OF_THE_ENTRY_POINT = {"WORKSHOP_ENV", "WORKSHOP_PYTHON"}
+
+
+def _free_port() -> int:
+    """A loopback port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+# The tests are about the defaults, whatever this machine's owner has set.
+for _name in list(os.environ):
+    if _name.upper().startswith("WORKSHOP_") and _name not in _OF_THE_ENTRY_POINT:
+        del os.environ[_name]
+for _name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID", "PYTHONDONTWRITEBYTECODE"):
+    os.environ.pop(_name, None)
+os.environ |= {
+    "WORKSHOP_HOME": str(HOME),
+    "WORKSHOP_PROGRESS": "false",
+    "WORKSHOP_MLFLOW_PORT": str(_free_port()),
+}
+
+
+def pytest_configure() -> None:
+    # An empty variable does not hide a line of that file, so it cannot be neutralised from here.
+    given = [name for name in dotenv_values(ROOT / ".env") if name.upper().startswith("WORKSHOP_")]
+    if given:
+        pytest.exit(f"The tests need the default settings. Move {ROOT / '.env'} away; it sets {', '.join(given)}.")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Quick tests first: whoever breaks one learns it in seconds. Whole notebooks come last."""
+    last = ("test_style.py", "test_structure.py", "test_run.py", "test_stored_outputs.py")
+    items.sort(key=lambda item: last.index(item.path.name) if item.path.name in last else -1)
+
+
+def pytest_unconfigure() -> None:
+    if "workshop_lib.serving.processes" in sys.modules:
+        from workshop_lib.serving import processes
+
+        for service in processes.services():
+            processes.stop(service)
+    shutil.rmtree(HOME, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    """A function that finds a loopback port that nothing listens on."""
+    return _free_port
+
+
+@pytest.fixture
+def use_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., object]:
+    """Give the library's modules that are loaded other settings for one test: `use_settings(jobs=2)`.
+
+    The home is a folder of the test's own unless another one is named.
+    """
+    from workshop_lib.settings import Settings
+
+    def use(**changes: object) -> Settings:
+        changed = Settings(**({"home": tmp_path / "home"} | changes))  # type: ignore[arg-type]
+        for name, module in list(sys.modules.items()):
+            # Not workshop_lib.settings itself: a module loaded later would keep the test's settings for good.
+            if name.startswith("workshop_lib.") and name != "workshop_lib.settings" and hasattr(module, "settings"):
+                monkeypatch.setattr(module, "settings", changed)
+        return changed
+
+    return use
+
+
+@pytest.fixture
+def home(use_settings: Callable[..., object], tmp_path: Path) -> Iterator[Path]:
+    """A home of its own for one test, seen by every module of the library that is loaded."""
+    use_settings()
+    yield tmp_path / "home"
