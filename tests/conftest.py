@@ -15,7 +15,7 @@ import pytest
 from dotenv import dotenv_values
 
 ROOT = Path(__file__).resolve().parents[1]
-HOME = Path(tempfile.mkdtemp(prefix="workshop-tests-"))
+SCRATCH = Path(tempfile.mkdtemp(prefix="workshop-tests-"))
 _OF_THE_ENTRY_POINT = {"WORKSHOP_ENV", "WORKSHOP_PYTHON"}
 
 
@@ -33,9 +33,10 @@ for _name in list(os.environ):
 for _name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID", "PYTHONDONTWRITEBYTECODE"):
     os.environ.pop(_name, None)
 os.environ |= {
-    "WORKSHOP_HOME": str(HOME),
+    "WORKSHOP_HOME": str(SCRATCH / "home"),
     "WORKSHOP_PROGRESS": "false",
     "WORKSHOP_MLFLOW_PORT": str(_free_port()),
+    "IPYTHONDIR": str(SCRATCH / "ipython"),  # no startup files and no history of this machine's owner
 }
 
 
@@ -58,7 +59,7 @@ def pytest_unconfigure() -> None:
 
         for service in processes.services():
             processes.stop(service)
-    shutil.rmtree(HOME, ignore_errors=True)
+    shutil.rmtree(SCRATCH, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

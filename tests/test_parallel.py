@@ -1,36 +1,37 @@
 """Where parallel work runs: the configured number of local workers, or a Ray cluster by setting."""
 
+import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import ModuleType
 
 import joblib
 import pytest
+from joblib._parallel_backends import ThreadingBackend
 
 from workshop_lib.parallel import parallel_backend
 from workshop_lib.settings import SettingsError
 
 
 @pytest.fixture
-def ray(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
-    """A stand-in for Ray that notes what it is asked for and registers joblib's threads under its name."""
-    asked: dict[str, object] = {}
-    ray, util, by_joblib = ModuleType("ray"), ModuleType("ray.util"), ModuleType("ray.util.joblib")
+def address() -> Iterator[str]:
+    """A port that accepts connections, as a cluster's head does."""
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        yield f"ray://127.0.0.1:{head.getsockname()[1]}"
 
-    def init(address: str, **options: object) -> None:
-        if "nowhere" in address:
-            raise ConnectionError("no route to host")
-        asked["address"] = address
 
-    def register() -> None:
-        from joblib._parallel_backends import ThreadingBackend
+@pytest.fixture
+def ray(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Put a stand-in for Ray in place: it starts as it is told to, and brings joblib's threads under its name."""
 
-        joblib.register_parallel_backend("ray", ThreadingBackend)
+    def install(init: Callable[..., None]) -> None:
+        ray, util, by_joblib = ModuleType("ray"), ModuleType("ray.util"), ModuleType("ray.util.joblib")
+        ray.__dict__["init"] = init
+        by_joblib.__dict__["register_ray"] = lambda: joblib.register_parallel_backend("ray", ThreadingBackend)
+        for module in (ray, util, by_joblib):
+            monkeypatch.setitem(sys.modules, module.__name__, module)
 
-    ray.init, by_joblib.register_ray = init, register  # type: ignore[attr-defined]
-    for module in (ray, util, by_joblib):
-        monkeypatch.setitem(sys.modules, module.__name__, module)
-    return asked
+    return install
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
@@ -43,24 +44,41 @@ def test_the_setting_decides_the_number_of_local_workers(jobs: int, use_settings
     assert joblib.parallel.get_active_backend()[1] == before
 
 
-def test_a_ray_address_hands_the_same_calls_to_ray(ray: dict[str, object], use_settings: Callable[..., object]) -> None:
-    use_settings(ray_address="ray://head:10001", jobs=2)
+def test_a_ray_address_hands_the_same_calls_to_ray(
+    ray: Callable[..., None], address: str, use_settings: Callable[..., object]
+) -> None:
+    asked: list[str] = []
+    ray(lambda where, **options: asked.append(where))
+    use_settings(ray_address=address, jobs=2)
     with parallel_backend():
-        assert type(joblib.parallel.get_active_backend()[0]).__name__ == "ThreadingBackend"
+        assert isinstance(joblib.parallel.get_active_backend()[0], ThreadingBackend)
         assert joblib.Parallel()(joblib.delayed(pow)(n, 2) for n in range(4)) == [0, 1, 4, 9]
-    assert ray == {"address": "ray://head:10001"}
+    assert asked == [address]
 
 
-def test_a_cluster_that_does_not_answer_is_named(ray: dict[str, object], use_settings: Callable[..., object]) -> None:
-    use_settings(ray_address="ray://nowhere:10001")
-    with pytest.raises(SettingsError, match=r"WORKSHOP_RAY_ADDRESS=ray://nowhere:10001: no Ray cluster answers"):
+def test_a_cluster_that_refuses_is_named(
+    ray: Callable[..., None], address: str, use_settings: Callable[..., object]
+) -> None:
+    def refuse(where: str, **options: object) -> None:
+        raise ConnectionError("wrong version")
+
+    ray(refuse)
+    use_settings(ray_address=address)
+    with pytest.raises(SettingsError, match=f"WORKSHOP_RAY_ADDRESS={address}: no Ray cluster answers .wrong version"):
+        parallel_backend().__enter__()
+
+
+@pytest.mark.parametrize("nowhere", ["ray://127.0.0.1:9", "127.0.0.1:9", "ray://127.0.0.1:port"])
+def test_an_address_without_a_cluster_is_told_at_once(nowhere: str, use_settings: Callable[..., object]) -> None:
+    use_settings(ray_address=nowhere)
+    with pytest.raises(SettingsError, match=f"WORKSHOP_RAY_ADDRESS={nowhere}: no Ray cluster answers"):
         parallel_backend().__enter__()
 
 
 def test_ray_is_an_extra_that_the_message_names(
-    monkeypatch: pytest.MonkeyPatch, use_settings: Callable[..., object]
+    address: str, monkeypatch: pytest.MonkeyPatch, use_settings: Callable[..., object]
 ) -> None:
-    use_settings(ray_address="ray://head:10001")
     monkeypatch.setitem(sys.modules, "ray", None)
+    use_settings(ray_address=address)
     with pytest.raises(SettingsError, match=r"Ray is not installed.*\[ray\]"):
         parallel_backend().__enter__()

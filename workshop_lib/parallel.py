@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import urlsplit
 
 import joblib
 
@@ -25,6 +27,7 @@ def parallel_backend() -> Iterator[None]:
         with joblib.parallel_config(backend="loky", n_jobs=settings.jobs):
             yield
         return
+    _require_answer(settings.ray_address)
     try:
         import ray
         from ray.util.joblib import register_ray
@@ -41,3 +44,12 @@ def parallel_backend() -> Iterator[None]:
     register_ray()
     with joblib.parallel_config(backend="ray", n_jobs=settings.jobs):
         yield
+
+
+def _require_answer(address: str) -> None:
+    """Ask for a connection once: Ray by itself goes on trying for minutes."""
+    parts = urlsplit(address if "://" in address else f"ray://{address}")
+    try:
+        socket.create_connection((parts.hostname or "", parts.port or 10001), timeout=5).close()
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"WORKSHOP_RAY_ADDRESS={address}: no Ray cluster answers ({error}).") from error

@@ -20,6 +20,8 @@ from workshop_lib.settings import ROOT, settings
 
 NOTEBOOKS = find_notebooks()
 PARAMETERS: dict[str, dict[str, object]] = {
+    "01_data_exploration": {"top_categories": 8, "promoted_from": 0.2},
+    "02_feature_engineering": {"categories": 40, "proof_days": 10},
     "03_train_forecaster": {"categories": 40, "folds": 2, "search_trees": 10},
     "04_churn_with_mlflow": {"cutoffs": 7, "search_trials": 2, "contact_cost": 3.0},
     "05_export_onnx": {"forest_trees": 20, "batches": [1, 32]},
@@ -81,5 +83,5 @@ def own_shop(tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], i
 # Backwards: no notebook finds what an earlier one would have left, so each must be able to run alone.
 @pytest.mark.parametrize("notebook", [path for path in NOTEBOOKS if path.parts[0] == "1-predictive"][::-1], ids=str)
 def test_module_1_runs_on_a_learners_own_shop(notebook: Path, own_shop: Path, tmp_path: Path) -> None:
-    execute_notebook(notebook, tmp_path / notebook.name, PARAMETERS.get(notebook.stem))
+    execute_notebook(notebook, tmp_path / notebook.name, PARAMETERS.get(notebook.stem, {}) | {"categories": 20})
     assert (own_shop / "data-own" / "manifest.json").is_file() and not (own_shop / "data").exists()

@@ -18,7 +18,7 @@ from workshop_lib.notebooks import CELL_SECONDS, find_notebooks
 from workshop_lib.serving import processes
 from workshop_lib.settings import ROOT
 
-SANITIZE = Path(__file__).with_name("sanitize.cfg")
+HERE = Path(__file__).parent
 NOTEBOOKS = find_notebooks()
 Compare = Callable[[Path], subprocess.CompletedProcess[str]]
 
@@ -30,11 +30,13 @@ def compare(tmp_path_factory: pytest.TempPathFactory) -> Compare:
 
     def with_nbval(notebook: Path) -> subprocess.CompletedProcess[str]:
         # What runs here is not this session: its options, which keep nbval out, are put aside.
-        options = ["-o", "addopts=", "-p", "no:cacheprovider", "-v", "--tb=short", "--color=no"]
-        nbval = ["--nbval", "--nbval-current-env", "--nbval-cell-timeout", str(CELL_SECONDS)]
+        options = ["-o", "addopts=", "-p", "no:cacheprovider", "-vv", "-rN", "--tb=short", "--color=no"]
+        nbval = ["-p", "keep_history", "--nbval", "--nbval-current-env", "--nbval-cell-timeout", str(CELL_SECONDS)]
+        nbval += ["--nbval-sanitize-with", str(HERE / "sanitize.cfg")]
         return subprocess.run(
-            [sys.executable, "-m", "pytest", *options, *nbval, "--nbval-sanitize-with", SANITIZE, notebook],
-            cwd=ROOT, env=os.environ | {"WORKSHOP_HOME": str(home)}, capture_output=True, text=True, check=False,
+            [sys.executable, "-m", "pytest", *options, *nbval, notebook],
+            cwd=ROOT, env=os.environ | {"WORKSHOP_HOME": str(home), "PYTHONPATH": str(HERE)},
+            capture_output=True, text=True, check=False,
         )  # fmt: skip
 
     return with_nbval
@@ -54,8 +56,18 @@ def test_there_is_something_to_compare() -> None:
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=str)
 def test_a_notebook_gives_what_is_stored_in_it(notebook: Path, compare: Compare) -> None:
     done = compare(ROOT / notebook)
-    assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
-    assert "Cell 0 PASSED" in done.stdout
+    assert done.returncode == 0, differences(done)
+    assert verdicts(done)[0] == "PASSED"
+
+
+def differences(done: subprocess.CompletedProcess[str]) -> str:
+    """The cells that differ, and how; all that was printed where it did not come to that."""
+    _, found, failures = done.stdout.partition("= FAILURES =")
+    return failures[:12_000] if found else (done.stdout + done.stderr)[-6000:]
+
+
+def verdicts(done: subprocess.CompletedProcess[str]) -> dict[int, str]:
+    return {int(cell): verdict for cell, verdict in re.findall(r"::Cell (\d+).* (PASSED|FAILED)", done.stdout)}
 
 
 # --- The comparison itself: what it must see, and the little that it may overlook -----------------
@@ -79,6 +91,7 @@ def text(shown: str) -> dict[str, str]:
 CELLS = [
     (IMPORTS, None, False),
     ("1 + 1", text("2"), False),
+    ("1 + 1;", None, False),
     ("1 + 1", text("3"), True),
     ("{'r2': 0.85, 'met': 1}", text("{'r2': 0.86, 'met': 1}"), True),
     ("'{0.85, met}'", text("'{0.86, met}'"), True),
@@ -110,6 +123,5 @@ def test_the_comparison_sees_changed_figures_and_overlooks_speed(compare: Compar
         notebook.cells.append(nbformat.v4.new_code_cell(code, outputs=outputs, execution_count=1))
     nbformat.write(notebook, tmp_path / "scratch.ipynb")
     done = compare(tmp_path / "scratch.ipynb")
-    verdicts = {int(cell): verdict for cell, verdict in re.findall(r"::Cell (\d+) (PASSED|FAILED)", done.stdout)}
     expected = {number: "FAILED" if differs else "PASSED" for number, (_, _, differs) in enumerate(CELLS)}
-    assert verdicts == expected, done.stdout[-6000:]
+    assert verdicts(done) == expected, done.stdout

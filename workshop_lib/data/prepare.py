@@ -148,7 +148,15 @@ def _sales_lines(db: duckdb.DuckDBPyConnection, source: Source) -> None:
     kept = kept.assign(local_time=local)
     db.register("kept", kept)
     db.register("raw_products", products)
-    db.sql("CREATE TABLE catalogue AS FROM raw_products")
+    # Without the casts an absent column, empty throughout, would become one of numbers.
+    db.sql(
+        """
+        CREATE TABLE catalogue AS
+        SELECT product_id, department, product_category, CAST(product_type AS VARCHAR) AS product_type,
+               CAST(brand AS VARCHAR) AS brand, CAST(package_size AS VARCHAR) AS package_size
+        FROM raw_products
+        """
+    )
     db.sql(
         """
         CREATE TABLE lines AS
@@ -186,9 +194,9 @@ def _promotion_shares(db: duckdb.DuckDBPyConnection, source: Source) -> None:
         CREATE TABLE promotion_shares AS
         WITH promoted AS (
             SELECT product_id, week,
-                   count(*) FILTER (display_location <> '0') AS displays,
-                   count(*) FILTER (mailer_location <> '0') AS mailers,
-                   count(*) FILTER (mailer_location IN ('D', 'H', 'Z')) AS front_pages
+                   count(*) FILTER (CAST(display_location AS VARCHAR) <> '0') AS displays,
+                   count(*) FILTER (CAST(mailer_location AS VARCHAR) <> '0') AS mailers,
+                   count(*) FILTER (CAST(mailer_location AS VARCHAR) IN ('D', 'H', 'Z')) AS front_pages
             FROM {reader}(?) GROUP BY ALL
         ),
         stores AS (SELECT count(DISTINCT store_id) AS n FROM {reader}(?)),

@@ -48,7 +48,7 @@ class QualityReport:
         """
         if rule not in RULE_NAMES:
             raise KeyError(f"There is no rule {rule!r}; the rules are {', '.join(RULE_NAMES)}.")
-        return self.lines.loc[self.broken.loc[self.broken["rule"] == rule, "row"]]
+        return self.lines.loc[sorted(self.broken.loc[self.broken["rule"] == rule, "row"])]
 
 
 def join_catalogue(transactions: pd.DataFrame, products: pd.DataFrame) -> pd.DataFrame:

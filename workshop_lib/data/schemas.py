@@ -171,6 +171,12 @@ HOUSEHOLDS = pa.DataFrameSchema(
 """Recency, frequency and money of each household on the last day, who they are, how they were contacted."""
 
 
+def text_columns(table: str) -> dict[str, type]:
+    """The columns of a raw table that hold text, as the ``dtype`` that ``pandas.read_csv`` takes."""
+    columns = RAW[table].columns.items()
+    return {name: str for name, column in columns if column.dtype is not None and str(column.dtype) == "object"}
+
+
 def check_structure(table: str, frame: pd.DataFrame, file: str) -> pd.DataFrame:
     """Check a raw table's structure and bring its columns to their types.
 
@@ -196,6 +202,9 @@ def check_structure(table: str, frame: pd.DataFrame, file: str) -> pd.DataFrame:
         raise DataError(f"{file}: it holds no rows.")
     known = frame[[name for name in schema.columns if name in frame]]
     try:
+        numbers = [name for name in text_columns(table) if name in known and known[name].dtype != object]
+        # A text column whose values all look like numbers, such as mailer codes 0 and 1, is still text.
+        known = known.assign(**{name: known[name].map(str, na_action="ignore").astype(object) for name in numbers})
         return schema.validate(known, lazy=True)
     except pa.errors.SchemaErrors as errors:
         raise DataError("\n".join(_problems(errors.failure_cases, file))) from None

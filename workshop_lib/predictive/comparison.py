@@ -94,8 +94,15 @@ def paired_test(
     low, high = np.quantile(drawn, [0.025, 0.975])
     # Centred on "no difference": how often chance alone reaches what was seen.
     p_value = (1 + np.count_nonzero(drawn - improvement >= improvement)) / (resamples + 1)
-    means = (float(loss.mean()) for loss in losses)
-    return Comparison(*means, float(improvement), float(low), float(high), float(p_value), len(members))
+    return Comparison(
+        champion_loss=float(losses[0].mean()),
+        challenger_loss=float(losses[1].mean()),
+        improvement=float(improvement),
+        low=float(low),
+        high=float(high),
+        p_value=float(p_value),
+        groups=len(members),
+    )
 
 
 def _resampled_means(gain: np.ndarray, rows: np.ndarray, resamples: int, random: np.random.Generator) -> np.ndarray:

@@ -1,7 +1,9 @@
 """All exercises of module 1."""
 
-from workshop_lib.predictive import forecast_exercises
+from workshop_lib.predictive import churn_exercises, data_exercises, forecast_exercises
 
 EXERCISES = {
+    **data_exercises.EXERCISES,
     **forecast_exercises.EXERCISES,
+    **churn_exercises.EXERCISES,
 }

@@ -207,7 +207,7 @@ def forecast_horizons(model: Model, panel: Panel, days: pd.DatetimeIndex) -> pd.
         for name in ("price_7", "price_ratio", "price_band", "discount_7"):
             inputs[name] = wide[name].to_numpy()[np.minimum(origins + 1, len(units) - 1)]
         matrix = np.stack([inputs[name] for name in FEATURES], axis=-1).reshape(-1, len(FEATURES))
-        made = np.maximum(model.predict(matrix.astype(np.float32)), 0).reshape(len(origins), -1)
+        made = np.maximum(model.predict(matrix.astype(np.float32)), 0.0).astype(float).reshape(len(origins), -1)
         # The history keeps the usual weekday's value on closed days, as it does for the past.
         closed = ~panel.open.to_numpy(dtype=bool)[targets]
         history[row] = np.where(closed[:, None], history[row - 7], made)

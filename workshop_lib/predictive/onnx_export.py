@@ -50,13 +50,15 @@ def export(
         onnx.checker.ValidationError: when the written graph breaks the ONNX specification.
     """
     width = len(feature_names)
+    name = type(model).__name__  # a converter left to itself draws a random one: no two files would be equal
     if isinstance(model, XGBModel):
         # XGBoost has a converter of its own, which compares with "less than" as XGBoost does.
-        proto = convert_xgboost(_without_names(model), initial_types=[(INPUT, XgboostFloat([None, width]))], target_opset=15)
+        inputs = [(INPUT, XgboostFloat([None, width]))]
+        proto = convert_xgboost(_without_names(model), name, initial_types=inputs, target_opset=15)
     else:
         options = {id(model): {"zipmap": False}} if is_classifier(model) else None
         inputs = [(INPUT, FloatTensorType([None, width]))]
-        proto = to_onnx(model, initial_types=inputs, options=options, target_opset=OPSET)
+        proto = to_onnx(model, initial_types=inputs, name=name, options=options, target_opset=OPSET)
     # skl2onnx may list an operator set twice, which stricter readers refuse.
     versions = {entry.domain: entry.version for entry in proto.opset_import}
     del proto.opset_import[:]

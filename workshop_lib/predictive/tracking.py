@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -26,7 +27,7 @@ from typing import Any
 import mlflow
 import mlflow.sklearn
 import pandas as pd
-from mlflow.data.sources import LocalArtifactDatasetSource
+from mlflow.data.sources import LocalArtifactDatasetSource  # type: ignore[attr-defined]
 from mlflow.entities import Experiment
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
@@ -42,6 +43,8 @@ CHURN = "household-churn"
 
 # MLflow stores scikit-learn models with skops, which loads no type that was not named as trusted.
 TRUSTED_TYPES = ("sklearn.tree._tree.Tree", "xgboost.core.Booster", "xgboost.sklearn.XGB{kind}")
+_REMEDY = "Check WORKSHOP_MLFLOW_URI, or unset it to use the local database."
+_DATABASES = ("postgresql", "mysql", "mssql", "sqlite")
 _PACKAGES = ("mlflow", "scikit-learn", "skops", "numpy", "pandas")
 
 
@@ -74,10 +77,9 @@ def use_tracking(experiment: str) -> Experiment:
             mlflow.create_experiment(experiment, artifact_location=_artifact_location(experiment))
         return mlflow.set_experiment(experiment)
     except (MlflowException, ImportError, OSError) as error:
-        raise TrackingError(f"MLflow cannot use {settings.tracking_uri} ({_first_line(error)}). {_REMEDY}") from error
-
-
-_REMEDY = "Check WORKSHOP_MLFLOW_URI, or unset it to use the local database."
+        raise TrackingError(
+            f"MLflow cannot use {_without_password(settings.tracking_uri)} ({_first_line(error)}). {_REMEDY}"
+        ) from error
 
 
 def _quieten() -> None:
@@ -92,16 +94,25 @@ def _quieten() -> None:
 
 
 def _check_server() -> None:
-    """Ask a configured server once, instead of MLflow's minutes of retries."""
+    """Ask a configured server or database once, instead of MLflow's minutes of retries."""
     import httpx
+    import sqlalchemy
 
-    uri = settings.mlflow_uri
-    if uri is None or not uri.startswith(("http://", "https://")):
-        return
+    uri = settings.mlflow_uri or ""
+    scheme = uri.partition(":")[0].partition("+")[0]
     try:
-        httpx.get(f"{uri.rstrip('/')}/health", timeout=10).raise_for_status()
-    except httpx.HTTPError as error:
-        raise TrackingError(f"No MLflow server answers at {uri} ({_first_line(error)}). {_REMEDY}") from error
+        if scheme in ("http", "https"):
+            httpx.get(f"{uri.rstrip('/')}/health", timeout=10).raise_for_status()
+        elif scheme in _DATABASES:
+            sqlalchemy.create_engine(uri).connect().close()
+    except (httpx.HTTPError, sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
+        raise TrackingError(
+            f"MLflow cannot reach {_without_password(uri)} ({_first_line(error)}). {_REMEDY}"
+        ) from error
+
+
+def _without_password(uri: str) -> str:
+    return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", uri)
 
 
 def _artifact_location(experiment: str) -> str | None:
@@ -285,7 +296,7 @@ def compare_runs(filter_string: str = "", *, params: Sequence[str] = (), metrics
     """
     runs = mlflow.search_runs(filter_string=filter_string, order_by=["attributes.start_time ASC"])
     columns = {f"params.{name}": name for name in params} | {f"metrics.{name}": name for name in metrics}
-    table = runs.reindex(columns=["tags.mlflow.runName", *columns])  # type: ignore[union-attr]
+    table = runs.reindex(columns=["tags.mlflow.runName", *columns])
     return table.rename(columns={"tags.mlflow.runName": "run", **columns}).set_index("run")
 
 
