@@ -34,6 +34,17 @@ RECORDS = ("runs", "services", "scorecard.json", "scorecard.lock")
 out = Console(highlight=False, soft_wrap=False)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
+
+def _say(text: str) -> None:
+    """A line as it is: paths are not broken, brackets are no markup."""
+    out.print(text, markup=False, soft_wrap=True)
+
+
+def _warn(text: str) -> None:
+    """The same on the error stream."""
+    err.print(text, markup=False, soft_wrap=True)
+
+
 Selection = Annotated[list[str] | None, typer.Argument(metavar="[MODULE or NOTEBOOK]…", show_default=False)]
 
 
@@ -53,24 +64,24 @@ def run(
     if store:
         for path in paths:
             notebooks.store_outputs(path)
-            out.print(f"stored {path}")
+            _say(f"stored {path}")
         return
     current = notebooks.start_or_resume(paths, notebooks.parse_parameters(parameter, paths), fresh=fresh)
     done = len(current.results)
     if done:
-        out.print(
+        _say(
             f"Resuming the run of {current.folder.name}: {done} of {len(paths)} notebooks are done."
             " --fresh starts anew."
         )
     for number, result in enumerate(notebooks.execute(current), start=done + 1):
         state = "failed" if result.error else "done  "
         counts = f"checkpoints {result.met}/{result.conditions}" if result.conditions else ""
-        out.print(f"[{number}/{len(paths)}] {state} {result.seconds:6.1f} s  {result.notebook}  {counts}", markup=False)
+        _say(f"[{number}/{len(paths)}] {state} {result.seconds:6.1f} s  {result.notebook}  {counts}")
     _summarise_run(current)
     if current.failed:
-        err.print(current.failed.error, markup=False)
-        err.print(f"The executed copy is {current.folder / current.failed.notebook}.", markup=False)
-        err.print("Run the same command again to go on from this notebook.", markup=False)
+        _warn(current.failed.error)
+        _warn(f"The executed copy is {current.folder / current.failed.notebook}.")
+        _warn("Run the same command again to go on from this notebook.")
         raise typer.Exit(1)
 
 
@@ -79,10 +90,9 @@ def _summarise_run(current: Run) -> None:
     seconds = sum(result.seconds for result in results)
     met, conditions = sum(r.met for r in results), sum(r.conditions for r in results)
     passed = sum(not result.error for result in results)
-    out.print(
+    _say(
         f"{passed} of {len(current.notebooks)} notebooks in {seconds:.0f} s, {met} of {conditions} conditions met,"
-        f" copies in {current.folder}",
-        markup=False,
+        f" copies in {current.folder}"
     )
 
 
@@ -99,7 +109,9 @@ def lab(context: typer.Context) -> None:
     first = "1-predictive/notebooks/01_data_exploration.ipynb"
     command = [
         sys.executable, "-m", "jupyter", "lab", f"--ServerApp.root_dir={ROOT}", "--ServerApp.ip=127.0.0.1",
-        f"--LabApp.default_url=/lab/tree/{first}", *context.args,
+        f"--LabApp.default_url=/lab/tree/{first}",
+        # JupyterLab would ask for news and updates on the internet
+        "--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", *context.args,
     ]  # fmt: skip
     os.chdir(ROOT)
     os.execv(sys.executable, command)
@@ -145,7 +157,7 @@ def down() -> None:
 
     for service in processes.services():
         stopped = processes.stop(service)
-        out.print(f"{service.name}: {'stopped' if stopped else 'was not running'}")
+        _say(f"{service.name}: {'stopped' if stopped else 'was not running'}")
 
 
 @app.command()
@@ -178,7 +190,7 @@ def scorecard(as_json: Annotated[bool, typer.Option("--json", help="Print a list
         )
         return
     if not records:
-        out.print("Nothing was measured yet. ./workshop run executes the notebooks and fills the scorecard.")
+        _say("Nothing was measured yet. ./workshop run executes the notebooks and fills the scorecard.")
         return
     table = Table(
         "checkpoint",
@@ -207,7 +219,7 @@ def scorecard(as_json: Annotated[bool, typer.Option("--json", help="Print a list
         )
         previous = heading
     out.print(table)
-    out.print(f"Measured on {records[-1]['machine']}.", markup=False)
+    _say(f"Measured on {records[-1]['machine']}.")
 
 
 @app.command()
@@ -222,7 +234,7 @@ def reset(
     if module is not None and module not in MODULES:
         raise SettingsError(f"{module!r} is not a module. Modules: {', '.join(MODULES)}.")
     targets = [path for path in _generated(module) if path.exists()]
-    out.print("To be deleted: " + (", ".join(_short(path) for path in targets) or "nothing") + ".", markup=False)
+    _say("To be deleted: " + (", ".join(_short(path) for path in targets) or "nothing") + ".")
     if targets and not yes and sys.stdin.isatty():
         typer.confirm("Delete?", abort=True)
     for service in processes.services():
@@ -231,7 +243,7 @@ def reset(
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     if module is not None:
         forget(module)
-    out.print("Clean.")
+    _say("Clean.")
 
 
 def _generated(module: str | None) -> list[Path]:
@@ -267,7 +279,7 @@ def main() -> None:
 
 
 def _fail(error: Exception) -> None:
-    err.print(str(error), markup=False)
+    _warn(str(error))
     sys.exit(1)
 
 

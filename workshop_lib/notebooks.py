@@ -207,6 +207,8 @@ def execute_notebook(notebook: Path, output: Path, parameters: Mapping[str, Any]
                 kernel_name="python3",
                 progress_bar={"desc": notebook.stem, "leave": False, "disable": None},  # None: only on a terminal
                 execution_timeout=CELL_SECONDS,
+                # The kernel would warn on the terminal that it talks unencrypted; it does so on loopback only.
+                extra_arguments=["--log-level=ERROR"],
                 # Else each kernel warns that what passes between it and us could be overheard.
                 config=Config({"KernelManager": {"transport_encryption": "auto"}}),
             )

@@ -119,5 +119,5 @@ def test_stacking_keeps_order_and_refuses_missing_history() -> None:
     assert table.columns.tolist() == list(FEATURES)
     assert (table.dtypes == np.float32).all()
     assert table.loc[(days[1], "b"), "lag_7"] == np.float32(given.units.loc[days[1] - pd.Timedelta(days=7), "b"])
-    with pytest.raises(ValueError, match="lag_28.*the history before is too short"):
+    with pytest.raises(ValueError, match="the history before is too short"):
         stack(made, given.dates[:3])

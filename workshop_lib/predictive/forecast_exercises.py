@@ -52,7 +52,7 @@ EXERCISES = {
         near_misses=[
             (_bias_of(-3.0), "The sign is turned round: above zero has to mean that the forecast is too high."),
             (_bias_of(9.0), "That is the sum of the differences; the mean divides by the number of rows."),
-            (_bias_of(np.mean([0.3, 0, 0.2])), "These are percentages. The bias here is in units."),
+            (_bias_of(0.5 / 3), "These are percentages. The bias here is in units."),
         ],
     ),
     "1.3.b": Exercise(
