@@ -8,6 +8,7 @@ beside ``README.md``): ``WORKSHOP_HOME=/data/course``, ``WORKSHOP_THRESHOLDS__TE
 
 from __future__ import annotations
 
+import os
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +16,7 @@ from typing import Annotated
 from pydantic import BaseModel, Field, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsError as UnreadableSource
 
 PREFIX = "WORKSHOP_"
 ROOT = Path(__file__).resolve().parents[1]
@@ -51,6 +53,9 @@ class Thresholds(BaseModel):
     train_seconds: float = Field(60, gt=0, description="training of the chosen forecaster, seconds")
     onnx_difference: float = Field(1e-4, gt=0, description="largest relative difference to scikit-learn")
     onnx_megabytes: float = Field(50, gt=0, description="size of the exported forecaster, MB")
+    churn_roc_auc: Share = Field(0.83, description="ROC AUC of the churn model on held-out cutoffs")
+    churn_lift: float = Field(2.5, gt=0, description="average precision over the share that guessing gives")
+    served_difference: float = Field(1e-6, gt=0, description="largest difference of a served probability")
     significance: Share = Field(0.05, description="p-value below which a challenger counts as better")
 
 
@@ -166,6 +171,13 @@ def load_settings() -> Settings:
     """
     try:
         return Settings()
+    except UnreadableSource:
+        # A whole group in one variable that is no JSON fails before any single value is looked at.
+        names = [name for name in os.environ if name.upper() == f"{PREFIX}THRESHOLDS"]
+        raise SettingsError(
+            f"{', '.join(names) or 'The file .env'}: not usable. Set single thresholds, such as"
+            f" {PREFIX}THRESHOLDS__TEST_R2=0.8."
+        ) from None
     except ValidationError as error:
         raise SettingsError("\n".join(_explain(problem) for problem in error.errors())) from None
 

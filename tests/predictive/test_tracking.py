@@ -35,7 +35,12 @@ def local_mlflow(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Tracking in the temporary folder, and data that need no preparation."""
     monkeypatch.setattr(tracking, "settings", Settings(home=home, mlflow_uri=None, mlflow_artifacts=None))
     monkeypatch.setattr(tracking.data, "prepared", lambda: SimpleNamespace(fingerprint="0123456789abcdef"))
-    for name in ("MLFLOW_TRACKING_URI", "PATH", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"):
+    for name in (
+        "MLFLOW_TRACKING_URI",
+        "PATH",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT",
+    ):
         monkeypatch.setenv(name, "/usr/bin:/bin" if name == "PATH" else "")
     tracking.use_tracking("tests")
     yield

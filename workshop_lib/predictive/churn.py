@@ -242,7 +242,7 @@ class Candidate:
         """An unfitted model with ``fit`` and ``predict_proba``."""
         if self.family == BASELINE.family:
             # It takes all features and looks at three, so that it can be swapped for any other model.
-            scale = ColumnTransformer([("rfm", StandardScaler(), list(RFM))])
+            scale = ColumnTransformer([("rfm", StandardScaler(), [FEATURES.index(name) for name in RFM])])
             return make_pipeline(scale, LogisticRegression())
         if self.family == "logistic regression":
             return make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000, **self.params))

@@ -85,6 +85,7 @@ def use_tracking(experiment: str) -> Experiment:
 def _quieten() -> None:
     """Keep what MLflow reports about its own work out of the notebooks; warnings and errors stay."""
     os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
+    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
     # A project or server that MLflow starts as `python …` belongs to this environment.
