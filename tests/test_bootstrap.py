@@ -207,7 +207,7 @@ def test_it_works_from_any_folder_and_through_symlinks(checkout: Checkout) -> No
     assert not (elsewhere / "generated").exists()
 
 
-def test_nothing_reports_home_and_no_other_environment_leaks_in(checkout: Checkout) -> None:
+def test_no_other_environment_leaks_in(checkout: Checkout) -> None:
     checkout.installs()
     foreign = {"PYTHONPATH": "/x", "PYTHONHOME": "/x", "PYTHONDONTWRITEBYTECODE": "1", "VIRTUAL_ENV": "/x"}
     _, out, _ = checkout.run(env=foreign)
@@ -215,11 +215,6 @@ def test_nothing_reports_home_and_no_other_environment_leaks_in(checkout: Checko
     assert {"PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE"} & seen.keys() == set()
     assert seen["VIRTUAL_ENV"] == str(checkout.venv)
     assert seen["PATH"].split(":")[0] == str(checkout.venv / "bin")
-    telemetry = {
-        **{"DO_NOT_TRACK": "true", "MLFLOW_DISABLE_TELEMETRY": "true", "VLLM_NO_USAGE_STATS": "1"},
-        **{"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1", "RAY_USAGE_STATS_ENABLED": "0"},
-    }
-    assert telemetry.items() <= seen.items()
 
 
 # --- What makes it install again ------------------------------------------------------------------

@@ -14,6 +14,7 @@ NO_TELEMETRY = {
     "VLLM_NO_USAGE_STATS": "1",
     "GRADIO_ANALYTICS_ENABLED": "False",
     "HF_HUB_DISABLE_TELEMETRY": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
 }
 
 # OpenMP threads that wait shall sleep, not spin: beside one busy browser tab, XGBoost's training takes

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from datetime import datetime
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -192,30 +193,22 @@ def scorecard(as_json: Annotated[bool, typer.Option("--json", help="Print a list
     if not records:
         _say("Nothing was measured yet. ./workshop run executes the notebooks and fills the scorecard.")
         return
-    table = Table(
-        "checkpoint",
-        "condition",
-        "target",
-        "measured",
-        "result",
-        "measured at",
-        title="Scorecard",
-        title_justify="left",
-    )
+    table = Table("condition", "target", "measured", "result", "when", title="Scorecard", title_justify="left")
     previous = None
     for record in records:
         heading = f"{record['checkpoint']['number']} {record['checkpoint']['label']}"  # type: ignore[index]
-        if previous not in (None, heading):
+        if heading != previous:
             table.add_section()
+            table.add_row(f"[bold]{escape(heading)}[/]")
         measured = float("nan") if record["measured"] is None else float(record["measured"])  # type: ignore[arg-type]
         unit = str(record["unit"])
+        when = datetime.fromisoformat(str(record["measured_at"])).astimezone()
         table.add_row(
-            escape(heading) if heading != previous else "",
             escape(str(record["label"])),
             f"{record['comparison']} {number(float(record['target']), unit)}",  # type: ignore[arg-type]
             number(measured, unit),
             f"[{'green' if record['met'] else 'red'}]{verdict(bool(record['met']))}[/]",
-            str(record["measured_at"]).replace("+00:00", "Z"),
+            f"{when:%d %b %H:%M}",
         )
         previous = heading
     out.print(table)
