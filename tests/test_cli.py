@@ -191,10 +191,11 @@ def measured(home: Path) -> None:
 def test_scorecard_lists_targets_beside_measured_values(call: Call) -> None:
     answer = call("scorecard")
     assert answer.code == 0
-    lines = {line.split("│")[2].strip(): line for line in answer.out.splitlines() if line.count("│") > 4}
-    assert "1.3 Trained" in lines["R² [held-out]"] and ">= 0.85" in lines["R² [held-out]"]
-    assert "0.8612" in lines["R² [held-out]"] and " met " in lines["R² [held-out]"]
-    assert "75 s" in lines["training"] and "missed" in lines["training"]
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in answer.out.splitlines() if "│" in line]
+    lines = {condition: rest for condition, *rest in rows}
+    assert [row[0] for row in rows] == ["1.3 Trained", "R² [held-out]", "training", "2.1 Served", "rate"]
+    assert lines["R² [held-out]"][:3] == [">= 0.85", "0.8612", "met"]
+    assert lines["training"][1:3] == ["75 s", "missed"]
     assert "no value" in lines["rate"]
     assert "Measured on" in answer.out and "cores" in answer.out
 
