@@ -36,6 +36,7 @@ os.environ |= {
     "WORKSHOP_HOME": str(SCRATCH / "home"),
     "WORKSHOP_PROGRESS": "false",
     "WORKSHOP_MLFLOW_PORT": str(_free_port()),
+    "WORKSHOP_LLM_PORT": str(_free_port()),
     "IPYTHONDIR": str(SCRATCH / "ipython"),  # no startup files and no history of this machine's owner
 }
 
@@ -54,10 +55,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_unconfigure() -> None:
-    if "workshop_lib.serving.processes" in sys.modules:
-        from workshop_lib.serving import processes
+    if "workshop_lib.processes" in sys.modules:
+        from workshop_lib import processes, services
 
-        for service in processes.services():
+        for service in services.services():
             processes.stop(service)
     shutil.rmtree(SCRATCH, ignore_errors=True)
 

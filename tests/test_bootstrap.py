@@ -124,6 +124,7 @@ class Checkout:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            preexec_fn=_listen_to_signals,
         )
 
     def run(
@@ -308,6 +309,12 @@ def test_a_half_made_environment_is_made_anew(checkout: Checkout, left: str) -> 
     assert "venv" in checkout.calls()
     assert not (checkout.venv / "left over").exists()
     assert checkout.is_current()
+
+
+def _listen_to_signals() -> None:
+    """A suite in the background (nohup, &) ignores these and would hand that on."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def sleeping(checkout: Checkout) -> subprocess.Popen[str]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,10 +12,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from workshop_lib import cli, notebooks
+from workshop_lib import cli, notebooks, processes, services
 from workshop_lib.checkpoints import SCORECARD_KEYS, at_least, at_most, checkpoint, read_scorecard
 from workshop_lib.notebooks import NotebookError, Result, Run
-from workshop_lib.serving import processes
 from workshop_lib.settings import MODULES, ROOT
 
 
@@ -70,8 +70,8 @@ def test_help_lists_the_subcommands_without_loading_what_they_need() -> None:
     assert answer.code == 0
     for command in ("run", "test", "lab", "doctor", "up", "down", "status", "scorecard", "reset"):
         assert f" {command} " in answer.out
-    assert "typer" in answer.err
-    assert "papermill" not in answer.err and "pandas" not in answer.err
+    assert re.search(r"\| +typer$", answer.err, re.M)
+    assert not re.search(r"\| +(papermill|pandas)$", answer.err, re.M)
 
 
 def test_an_unknown_module_is_one_message_with_the_known_ones(call: Call) -> None:
@@ -217,7 +217,8 @@ def test_an_empty_scorecard_says_how_to_fill_it(call: Call) -> None:
 
 # --- reset ----------------------------------------------------------------------------------------
 
-PRODUCTS = ("data/x", "data-own/x", "mlflow/mlflow.db", "models/x", "runs/x/run.json", "services/x", ".data.abc/x")
+PRODUCTS = ("data/x", "data-own/x", "mlflow/mlflow.db", "models/x", "predictions/x",
+            "llm/x", "runs/x/run.json", "services/x", ".data.abc/x")  # fmt: skip
 KEPT = ("logs/install.log", "thesis.docx", ".bashrc", "database/x")
 
 
@@ -267,14 +268,17 @@ def test_status_and_down_without_services_running(call: Call, home: Path) -> Non
     shown = call("status")
     assert shown.code == 0
     assert "mlflow" in shown.out and "stopped" in shown.out and "http://127.0.0.1:" in shown.out
-    assert call("down").out == "mlflow: was not running\n"
+    assert call("down").out == "mlflow: was not running\nllm: was not running\n"
+    assert call("down", "llm").out == "llm: was not running\n"
+    refused = call("up", "vllm")
+    assert refused.code == 1 and "no local service vllm. Known: mlflow, llm" in refused.err
     assert not (home / "mlflow").exists()  # looking leaves no traces
 
 
 def test_up_reports_why_a_service_does_not_start(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    port = processes.mlflow_server().port
+    port = services.mlflow_server().port
     ends = processes.Service("mlflow", port, (sys.executable, "-c", "print('no such table'); raise SystemExit(3)"), "/")
-    monkeypatch.setattr(processes, "services", lambda: [ends])
+    monkeypatch.setattr(services, "services", lambda: [ends])
     answer = call("up")
     assert answer.code == 1
     assert "mlflow ended while it started" in answer.err and "no such table" in answer.err

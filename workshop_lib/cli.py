@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.status import Status
 from rich.table import Table
 
 try:
@@ -25,7 +24,7 @@ except ValueError as problem:  # a SettingsError, which cannot be imported from 
 
 if TYPE_CHECKING:  # imported where they are used: ./workshop --help must not wait for papermill
     from workshop_lib.notebooks import Run
-    from workshop_lib.serving.processes import Service
+    from workshop_lib.processes import Service
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, help="A hands-on MLOps course.", pretty_exceptions_enable=False
@@ -134,29 +133,25 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
-@app.command()
-def up() -> None:
-    """Start the local services and show where they are."""
-    from workshop_lib.serving import processes
+Names = Annotated[list[str] | None, typer.Argument(metavar="[SERVICE]…", show_default=False)]
 
-    for service in processes.services():
-        with out.status(f"Starting {service.name}") as line:
-            _start(service, line)
+
+@app.command()
+def up(names: Names = None) -> None:
+    """Start the local services, or those that are named, and show where they are."""
+    from workshop_lib import processes
+
+    for service in _chosen(names):
+        processes.start_with_progress(service)
     _show_services()
 
 
-def _start(service: Service, line: Status) -> None:
-    from workshop_lib.serving import processes
-
-    processes.start(service, lambda seconds: line.update(f"Starting {service.name} ({seconds:.0f} s)"))
-
-
 @app.command()
-def down() -> None:
-    """Stop the local services."""
-    from workshop_lib.serving import processes
+def down(names: Names = None) -> None:
+    """Stop the local services, or those that are named."""
+    from workshop_lib import processes
 
-    for service in processes.services():
+    for service in _chosen(names):
         stopped = processes.stop(service)
         _say(f"{service.name}: {'stopped' if stopped else 'was not running'}")
 
@@ -167,11 +162,20 @@ def status() -> None:
     _show_services()
 
 
+def _chosen(names: list[str] | None) -> list[Service]:
+    from workshop_lib import services
+
+    known = {service.name: service for service in services.services()}
+    if unknown := [name for name in names or [] if name not in known]:
+        raise SettingsError(f"There is no local service {', '.join(unknown)}. Known: {', '.join(known) or 'none'}.")
+    return [known[name] for name in names or known]
+
+
 def _show_services() -> None:
-    from workshop_lib.serving import processes
+    from workshop_lib import processes, services
 
     table = Table("service", "state", "address", "process", "log")
-    for service in processes.services():
+    for service in services.services():
         found = processes.status(service)
         table.add_row(found.name, found.state, found.url, str(found.pid or ""), escape(_short(found.log)))
     out.print(table)
@@ -221,8 +225,8 @@ def reset(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Delete what the course generated; the installation and your notebooks stay."""
+    from workshop_lib import processes, services
     from workshop_lib.checkpoints import forget
-    from workshop_lib.serving import processes
 
     if module is not None and module not in MODULES:
         raise SettingsError(f"{module!r} is not a module. Modules: {', '.join(MODULES)}.")
@@ -230,7 +234,7 @@ def reset(
     _say("To be deleted: " + (", ".join(_short(path) for path in targets) or "nothing") + ".")
     if targets and not yes and sys.stdin.isatty():
         typer.confirm("Delete?", abort=True)
-    for service in processes.services():
+    for service in services.services():
         processes.stop(service)
     for path in targets:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -244,7 +248,7 @@ def _generated(module: str | None) -> list[Path]:
 
     They are named one by one, because WORKSHOP_HOME may be a folder that holds a learner's own files too.
     """
-    products = {"1-predictive": ["data", "data-own", "mlflow", "models", "predictions"]}
+    products = {"1-predictive": ["data", "data-own", "mlflow", "models", "predictions"], "2-generative": ["llm"]}
     names = products.get(module, []) if module else [*chain(*products.values()), *RECORDS]
     # What an interrupted preparation left behind starts with a dot (workshop_lib.files.atomic_path).
     return [path for name in names for path in (settings.home / name, *settings.home.glob(f".{name}.*"))]
@@ -257,7 +261,7 @@ def _short(path: Path) -> str:
 def main() -> None:
     """Run a subcommand; a known failure ends in one readable message."""
     from workshop_lib.checkpoints import ScorecardError
-    from workshop_lib.serving.processes import ServiceError
+    from workshop_lib.processes import ServiceError
 
     try:
         app(prog_name="./workshop")

@@ -13,8 +13,8 @@ from importlib import metadata
 import httpx
 import psutil
 
+from workshop_lib import processes, services
 from workshop_lib.checkpoints import machine
-from workshop_lib.serving import processes
 from workshop_lib.settings import BOOTSTRAP_VARIABLES, PREFIX, ROOT, Settings, Thresholds, settings
 
 MIN_CORES = 2
@@ -104,7 +104,7 @@ def _variables() -> list[Finding]:
 
 def _ports() -> list[Finding]:
     findings = []
-    for service in processes.services():
+    for service in services.services():
         state = processes.status(service).state
         taken = state == "port taken"
         advice = f"Stop that program or set WORKSHOP_{service.name.upper()}_PORT." if taken else ""

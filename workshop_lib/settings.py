@@ -9,11 +9,12 @@ beside ``README.md``): ``WORKSHOP_HOME=/data/course``, ``WORKSHOP_THRESHOLDS__TE
 from __future__ import annotations
 
 import os
+import re
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableSource
@@ -56,6 +57,13 @@ class Thresholds(BaseModel):
     churn_roc_auc: Share = Field(0.83, description="ROC AUC of the churn model on held-out cutoffs")
     churn_lift: float = Field(2.5, gt=0, description="average precision over the share that guessing gives")
     served_difference: float = Field(1e-6, gt=0, description="largest difference of a served probability")
+    llm_start_seconds: float = Field(30, gt=0, description="local LLM server from start to healthy, seconds")
+    llm_first_token_ms: float = Field(500, gt=0, description="median time to first token, milliseconds")
+    llm_tokens_per_second: float = Field(50, gt=0, description="generated tokens per second over all requests")
+    llm_concurrency: int = Field(10, gt=0, description="requests at once that are answered without an error")
+    llm_prediction_error: Share = Field(0.05, description="planned memory against what the server reports")
+    llm_metrics_gap: Share = Field(0.10, description="benchmark figures against the server's own metrics")
+    prompt_gain: float = Field(0.15, gt=0, description="quality of the chosen prompt over the zero-shot one's")
     significance: Share = Field(0.05, description="p-value below which a challenger counts as better")
 
 
@@ -82,6 +90,18 @@ class Settings(BaseSettings):
     mlflow_uri: str | None = Field(None, description="MLflow tracking server or database URI")
     mlflow_artifacts: str | None = Field(None, description="where new experiments keep artifacts, e.g. s3://…")
     mlflow_port: int = Field(5000, ge=1024, le=65535, description="local port of the MLflow server")
+    llm_endpoint: str | None = Field(None, description="OpenAI-compatible endpoint, such as https://granite.example/v1")
+    llm_model: str | None = Field(
+        None, description="served name of the model there; without an endpoint, a hub id or folder to serve here"
+    )
+    llm_api_key: SecretStr | None = Field(None, description="key of that endpoint; the local server has its own")
+    llm_ca_file: Path | None = Field(None, description="certificate authority of that endpoint, a PEM file")
+    llm_port: int = Field(8100, ge=1024, le=65535, description="local port of the vLLM server")
+    llm_kv_cache_gib: float = Field(1.0, gt=0, description="memory of the local server for its KV cache, GiB")
+    llm_context: int = Field(2048, ge=256, description="longest prompt and answer together, tokens")
+    llm_sequences: int = Field(16, ge=1, description="requests that the local server works on at once")
+    llm_timeout: float = Field(120, gt=0, description="longest wait for an answer, seconds")
+    llm_retries: int = Field(2, ge=0, description="further attempts when an endpoint is busy or fails")
     thresholds: Thresholds = Thresholds()
 
     @field_validator("jobs")
@@ -102,6 +122,20 @@ class Settings(BaseSettings):
     def _existing_folder(cls, path: Path | None) -> Path | None:
         if path is not None and not path.is_dir():
             raise ValueError("an existing folder with the files described in README.md")
+        return path
+
+    @field_validator("llm_endpoint")
+    @classmethod
+    def _web_address(cls, url: str | None) -> str | None:
+        if url is not None and not re.match(r"https?://[^/\s]+", url):
+            raise ValueError("an address that starts with http:// or https:// and usually ends in /v1")
+        return url and url.rstrip("/")
+
+    @field_validator("llm_ca_file")
+    @classmethod
+    def _existing_file(cls, path: Path | None) -> Path | None:
+        if path is not None and not path.is_file():
+            raise ValueError("an existing PEM file")
         return path
 
     @field_validator("timezone")
@@ -141,6 +175,11 @@ class Settings(BaseSettings):
     def models_dir(self) -> Path:
         """Exported model files."""
         return self.home / "models"
+
+    @property
+    def llm_dir(self) -> Path:
+        """Checkpoints of language models that were built here."""
+        return self.home / "llm"
 
     @property
     def runs_dir(self) -> Path:

@@ -13,10 +13,10 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from workshop_lib import processes, services
 from workshop_lib.checkpoints import Checkpoint, Condition, at_least, at_most
 from workshop_lib.notebooks import CELL_SECONDS, find_notebooks
-from workshop_lib.serving import processes
-from workshop_lib.settings import ROOT
+from workshop_lib.settings import ROOT, settings
 
 HERE = Path(__file__).parent
 NOTEBOOKS = find_notebooks()
@@ -27,6 +27,10 @@ Compare = Callable[[Path], subprocess.CompletedProcess[str]]
 def compare(tmp_path_factory: pytest.TempPathFactory) -> Compare:
     """Run a notebook under nbval; all of this module's notebooks share one new home."""
     home = tmp_path_factory.mktemp("home")
+    # The language model is the same in every home: its weights and its running server are shared.
+    (home / "services").mkdir()
+    for name in ("llm", "services/llm.json", "services/llm-key.txt"):
+        (home / name).symlink_to(settings.home / name)
 
     def with_nbval(notebook: Path) -> subprocess.CompletedProcess[str]:
         # What runs here is not this session: its options, which keep nbval out, are put aside.
@@ -44,9 +48,8 @@ def compare(tmp_path_factory: pytest.TempPathFactory) -> Compare:
 
 @pytest.fixture(scope="module", autouse=True)
 def _no_service_of_another_home() -> None:
-    """The port is this home's now: a service that an earlier test left on it knows another home."""
-    for service in processes.services():
-        processes.stop(service)
+    """The port is this home's now: an MLflow server that an earlier test left on it knows another home."""
+    processes.stop(services.mlflow_server())
 
 
 def test_there_is_something_to_compare() -> None:

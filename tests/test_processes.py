@@ -6,14 +6,15 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
 
-from workshop_lib.serving import processes
-from workshop_lib.serving.processes import Service, ServiceError
+from workshop_lib import processes
+from workshop_lib.processes import Service, ServiceError
 
 # Answers on /healthy with its greeting once it has a child of its own; anything else is not found.
 SERVER = """
@@ -35,7 +36,7 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 def service(home: Path, free_port: Callable[[], int]) -> Iterator[Service]:
     port = free_port()
     command = (sys.executable, "-c", SERVER, str(port))
-    service = Service("tiny", port, command, "/healthy", seconds=20, env={"GREETING": "hola"}, folder=home / "tiny")
+    service = Service("tiny", port, command, "/healthy", seconds=20, prepare=lambda: {"GREETING": "hola"})
     yield service
     processes.stop(service)
 
@@ -50,7 +51,7 @@ def test_a_service_starts_is_shared_and_stops_with_its_children(service: Service
     first = processes.start(service, waited.append)
     assert (first.state, first.url) == ("healthy", f"http://127.0.0.1:{service.port}")
     assert httpx.get(f"{service.url}/healthy").text == "hola"
-    assert waited == sorted(waited) and service.folder and service.folder.is_dir()
+    assert waited == sorted(waited)
 
     again = processes.start(service, waited.append)
     assert again.pid == first.pid and processes.status(service).pid == first.pid
@@ -137,14 +138,16 @@ def test_a_stale_process_file_leads_to_nobody(content: str, service: Service) ->
     assert not service.pid_file.exists()
 
 
-def test_mlflow_is_started_unless_a_server_is_set(use_settings: Callable[..., object], tmp_path: Path) -> None:
-    use_settings(mlflow_port=5123)
-    (mlflow,) = processes.services()
-    assert mlflow.url == "http://127.0.0.1:5123" and mlflow.health == "/health"
-    assert f"sqlite:///{tmp_path}/home/mlflow/mlflow.db" in mlflow.command
-    assert mlflow.command[mlflow.command.index("--host") + 1] == "127.0.0.1"
-    assert mlflow.folder == tmp_path / "home" / "mlflow"
-    use_settings(mlflow_uri="postgresql://u:p@db/mlflow")
-    assert "postgresql://u:p@db/mlflow" in processes.services()[0].command
-    use_settings(mlflow_uri="https://mlflow.example")
-    assert processes.services() == []
+def test_a_service_is_not_started_where_memory_is_short(service: Service) -> None:
+    with pytest.raises(ServiceError, match=r"tiny needs 100000.0 GiB of memory, .* are free"):
+        processes.start(replace(service, memory_gib=1e5))
+    assert processes.status(service).state == "stopped"
+
+
+def test_what_a_start_prepares_may_fail_and_be_tried_again(service: Service) -> None:
+    def fails() -> dict[str, str]:
+        raise ServiceError("no weights")
+
+    with pytest.raises(ServiceError, match="no weights"):
+        processes.start(replace(service, prepare=fails))
+    assert processes.start_with_progress(service).state == "healthy"

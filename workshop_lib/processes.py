@@ -19,6 +19,7 @@ from pathlib import Path
 
 import httpx
 import psutil
+from tqdm.auto import tqdm
 
 from workshop_lib.files import locked, write_text
 from workshop_lib.settings import settings
@@ -42,8 +43,10 @@ class Service:
     seconds: float = 120
     """How long a start may take."""
     env: dict[str, str] = field(default_factory=dict)
-    folder: Path | None = None
-    """A folder that it needs to find."""
+    prepare: Callable[[], dict[str, str]] | None = None
+    """Makes what the service needs to find, once; returns variables that are known only then."""
+    memory_gib: float = 0
+    """Memory that it takes when it runs, GiB."""
 
     @property
     def url(self) -> str:
@@ -81,7 +84,7 @@ def start(service: Service, waiting: Callable[[float], None] = lambda seconds: N
         waiting: called about four times a second with the seconds waited so far.
 
     Raises:
-        ServiceError: when the port is taken, the process ends early or never becomes healthy.
+        ServiceError: when the port is taken, memory is short, the process ends early or never becomes healthy.
     """
     with locked(service.pid_file):  # of two notebooks that need it at once, one starts it
         now = status(service)
@@ -103,6 +106,24 @@ def start(service: Service, waiting: Callable[[float], None] = lambda seconds: N
         time.sleep(0.25)
     stop(service)
     raise ServiceError(f"{service.name} was not ready after {service.seconds:.0f} s. {_last_words(service)}")
+
+
+def start_with_progress(service: Service) -> Status:
+    """Start a service as :func:`start` does, showing the seconds that it takes."""
+    bar: tqdm | None = None
+
+    def waiting(seconds: float) -> None:
+        nonlocal bar
+        # Made at the first wait: what a service prepares before it starts has a bar of its own.
+        if bar is None:
+            bar = tqdm(bar_format="{desc}", leave=False, mininterval=1, disable=not settings.progress, file=sys.stderr)
+        bar.set_description_str(f"Starting {service.name}: {seconds:.0f} s")
+
+    try:
+        return start(service, waiting)
+    finally:
+        if bar is not None:
+            bar.close()
 
 
 def stop(service: Service, seconds: float = 10) -> bool:
@@ -143,15 +164,21 @@ def port_in_use(port: int) -> bool:
 
 
 def _spawn(service: Service) -> psutil.Process:
-    for folder in filter(None, (service.log.parent, service.folder)):
-        folder.mkdir(parents=True, exist_ok=True)
+    more = service.prepare() if service.prepare else {}
+    free = psutil.virtual_memory().available / 2**30
+    if free < service.memory_gib:
+        raise ServiceError(
+            f"{service.name} needs {service.memory_gib:.1f} GiB of memory, {free:.1f} GiB are free. Close other"
+            " programs and notebooks' kernels, then start it again."
+        )
+    service.log.parent.mkdir(parents=True, exist_ok=True)
     with service.log.open("w") as log:
         child = subprocess.Popen(
             service.command,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env=os.environ | service.env,
+            env=os.environ | service.env | more,
             start_new_session=True,  # outlives the notebook or command that needed it first
         )
     process = psutil.Process(child.pid)
@@ -188,23 +215,3 @@ def _last_words(service: Service) -> str:
     except OSError:
         lines = []
     return f"Its log {service.log} ends with: {' | '.join(lines) or 'nothing'}"
-
-
-def mlflow_server() -> Service:
-    """The MLflow server with its web pages, on the course's local store."""
-    return Service(
-        name="mlflow",
-        port=settings.mlflow_port,
-        command=(
-            sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(settings.mlflow_port),
-            "--workers", "1", "--backend-store-uri", settings.tracking_uri,
-            "--default-artifact-root", str(settings.mlflow_dir / "artifacts"),
-        ),
-        health="/health",
-        folder=settings.mlflow_dir,
-    )  # fmt: skip
-
-
-def services() -> list[Service]:
-    """The services that ``./workshop up`` starts, in order; an endpoint that is set is not started."""
-    return [] if settings.mlflow_uri and settings.mlflow_uri.startswith("http") else [mlflow_server()]

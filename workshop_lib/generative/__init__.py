@@ -1,0 +1,1 @@
+"""Language models: weights, server, client, prompts, text quality, resource planning, benchmark."""
