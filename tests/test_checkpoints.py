@@ -141,7 +141,7 @@ def test_both_ways_of_showing_mark_what_a_fast_or_slow_machine_changes() -> None
     ]
     html = shown._repr_html_()
     assert "<td>0.9</td><td>met</td>" in html and "R² &lt;test&gt;" in html
-    assert '<td class="speed">12.35 s</td><td class="speed">met</td>' in html
+    assert '<td class="varies">12.35 s</td><td class="varies">met</td>' in html
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@
     ])
 
 A condition is required unless it says otherwise. One that depends on the machine's speed
-(``speed=True``) is recorded and shown as missed without stopping a class.
+(``speed=True``) is recorded and shown as missed without stopping a class. One whose value may differ a little
+between machines for other reasons, such as what a language model writes, says ``varies=True``.
 """
 
 from __future__ import annotations
@@ -58,6 +59,8 @@ class Condition:
     required: bool = True
     speed: bool = False
     """Whether the value depends on how fast this machine is."""
+    varies: bool = False
+    """Whether the value may differ between machines, by speed or otherwise."""
 
     @property
     def met(self) -> bool:
@@ -66,30 +69,56 @@ class Condition:
 
 
 def _condition(
-    key: str, measured: float, comparison: str, target: float, label: str, unit: str, required: bool, speed: bool
+    key: str, measured: float, comparison: str, target: float, label: str, unit: str, **about: bool
 ) -> Condition:
-    return Condition(key, float(measured), comparison, float(target), label, unit, required and not speed, speed)
+    speed = about["speed"]
+    required, varies = about["required"] and not speed, about["varies"] or speed
+    return Condition(key, float(measured), comparison, float(target), label, unit, required, speed, varies)
 
 
 def at_least(
-    key: str, measured: float, target: float, label: str, unit: str = "", *, required: bool = True, speed: bool = False
+    key: str,
+    measured: float,
+    target: float,
+    label: str,
+    unit: str = "",
+    *,
+    required: bool = True,
+    speed: bool = False,
+    varies: bool = False,
 ) -> Condition:
     """The measured value must be ``target`` or more."""
-    return _condition(key, measured, ">=", target, label, unit, required, speed)
+    return _condition(key, measured, ">=", target, label, unit, required=required, speed=speed, varies=varies)
 
 
 def at_most(
-    key: str, measured: float, target: float, label: str, unit: str = "", *, required: bool = True, speed: bool = False
+    key: str,
+    measured: float,
+    target: float,
+    label: str,
+    unit: str = "",
+    *,
+    required: bool = True,
+    speed: bool = False,
+    varies: bool = False,
 ) -> Condition:
     """The measured value must be ``target`` or less."""
-    return _condition(key, measured, "<=", target, label, unit, required, speed)
+    return _condition(key, measured, "<=", target, label, unit, required=required, speed=speed, varies=varies)
 
 
 def equals(
-    key: str, measured: float, target: float, label: str, unit: str = "", *, required: bool = True, speed: bool = False
+    key: str,
+    measured: float,
+    target: float,
+    label: str,
+    unit: str = "",
+    *,
+    required: bool = True,
+    speed: bool = False,
+    varies: bool = False,
 ) -> Condition:
     """The measured value must be ``target`` exactly (counts and yes/no facts)."""
-    return _condition(key, measured, "==", target, label, unit, required, speed)
+    return _condition(key, measured, "==", target, label, unit, required=required, speed=speed, varies=varies)
 
 
 @dataclass(frozen=True)
@@ -107,11 +136,11 @@ class Checkpoint:
         return all(condition.met for condition in self.conditions)
 
     def __repr__(self) -> str:
-        """A line per condition; what a fast or slow machine changes stands in braces."""
+        """A line per condition; what differs between machines stands in braces."""
         rows = [f"Checkpoint {self.number} {self.label}"]
         for c in self.conditions:
             measured = f"{number(c.measured, c.unit)}, {verdict(c.met)}"
-            if c.speed:
+            if c.varies:
                 measured = f"{{{measured}}}"
             rows.append(f"  {c.label}: {measured} (target {c.comparison} {number(c.target, c.unit)})")
         return "\n".join(rows)
@@ -121,7 +150,7 @@ class Checkpoint:
         rows = []
         for c in self.conditions:
             # The class lets the suite tell figures that depend on the machine from those that do not.
-            kind = ' class="speed"' if c.speed else ""
+            kind = ' class="varies"' if c.varies else ""
             rows.append(
                 f'<tr><td style="text-align:left">{html.escape(c.label)}</td>'
                 f"<td>{html.escape(c.comparison)} {number(c.target, c.unit)}</td>"

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 
-_ROOMS = {"1": "workshop_lib.predictive.exercises"}
+_ROOMS = {"1": "workshop_lib.predictive.exercises", "2": "workshop_lib.generative.exercises"}
 
 
 @dataclass(frozen=True)
