@@ -297,6 +297,7 @@ def test_test_and_lab_hand_their_arguments_on(call: Call, monkeypatch: pytest.Mo
     monkeypatch.setattr(cli.subprocess, "run", run)
     monkeypatch.setattr(cli.os, "execv", execv)
     monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("JUPYTER_CONFIG_PATH", "/etc/jupyter")
     assert call("test").code == 5
     assert call("test", "-k", "notebooks", "-x").code == 5
     assert call("lab", "--no-browser").code == 0
@@ -304,3 +305,6 @@ def test_test_and_lab_hand_their_arguments_on(call: Call, monkeypatch: pytest.Mo
     assert ran[1] == ["-m", "pytest", "-k", "notebooks", "-x"]
     assert ran[2][:3] == ["-m", "jupyter", "lab"] and ran[2][-1] == "--no-browser"
     assert "--ServerApp.ip=127.0.0.1" in ran[2]
+    defaults = Path(os.environ["JUPYTER_CONFIG_PATH"].split(os.pathsep)[0]) / "labconfig"
+    (settings_of_lab,) = (json.loads(path.read_text()) for path in defaults.glob("default_setting_overrides.json"))
+    assert settings_of_lab["@jupyterlab/apputils-extension:notification"]["fetchNews"] == "false"

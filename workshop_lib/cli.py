@@ -109,10 +109,11 @@ def lab(context: typer.Context) -> None:
     first = "1-predictive/notebooks/01_data_exploration.ipynb"
     command = [
         sys.executable, "-m", "jupyter", "lab", f"--ServerApp.root_dir={ROOT}", "--ServerApp.ip=127.0.0.1",
-        f"--LabApp.default_url=/lab/tree/{first}",
-        # JupyterLab would ask for news and updates on the internet
-        "--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", *context.args,
+        f"--LabApp.default_url=/lab/tree/{first}", *context.args,
     ]  # fmt: skip
+    # The course's defaults, which a learner's own settings override: no news and no updates from the internet.
+    paths = [str(ROOT / "workshop_lib" / "jupyter"), os.environ.get("JUPYTER_CONFIG_PATH", "")]
+    os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, paths))
     os.chdir(ROOT)
     os.execv(sys.executable, command)
 

@@ -166,8 +166,8 @@ class LLM:
         except ValidationError as error:
             cut = " It was cut off: allow more max_tokens." if reply.finish_reason == "length" else ""
             problem = error.errors()[0]
-            where = ".".join(str(part) for part in problem["loc"])
-            raise LLMError(f"The answer is not a {schema.__name__} ({where} {problem['msg']}).{cut}") from error
+            where = "".join(f"{part}: " for part in problem["loc"])
+            raise LLMError(f"The answer is not a {schema.__name__} ({where}{problem['msg']}).{cut}") from error
 
     def models(self) -> list[str]:
         """Names of the models that the endpoint serves.
@@ -257,8 +257,8 @@ def _take(chunk: Any, reply: Reply) -> str:
 
 
 def _reason(url: str, error: openai.APIStatusError) -> str:
-    body = error.body if isinstance(error.body, dict) else {}
-    said = str(body.get("message") or error.message)
+    said = error.body.get("message") if isinstance(error.body, dict) else error.body
+    said = str(said or error.message).rstrip(".") + "."
     if error.status_code == 401:
         said += " Check WORKSHOP_LLM_API_KEY."
     return f"{url} refused with status {error.status_code}: {said}"

@@ -1,0 +1,5 @@
+"""Exercises."""
+
+from workshop_lib.exercises import Exercise
+
+EXERCISES: dict[str, Exercise] = {}
