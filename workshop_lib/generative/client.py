@@ -7,6 +7,7 @@ reply.text, reply.completion_tokens, reply.first_token_seconds
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -113,14 +114,14 @@ class LLM:
         ca_file: str | None = None,
         restart: str = "Check WORKSHOP_LLM_ENDPOINT and the server there.",
     ) -> None:
-        self.url, self.model, self._restart = url, model, restart
-        verify: Any = httpx.create_ssl_context(verify=ca_file) if ca_file else True
+        self.url, self.model, self._key, self._restart = url, model, api_key, restart
+        self._trust: Any = ssl.create_default_context(cafile=ca_file) if ca_file else True
         self.openai = openai.OpenAI(
             base_url=url,
             api_key=api_key,
             timeout=timeout,
             max_retries=retries,
-            http_client=openai.DefaultHttpxClient(verify=verify, timeout=timeout),
+            http_client=openai.DefaultHttpxClient(verify=self._trust, timeout=timeout),
         )
 
     def chat(self, messages: str | Sequence[Message], **sampling: Any) -> Reply:
@@ -178,6 +179,22 @@ class LLM:
         """
         return self._call(lambda: [model.id for model in self.openai.models.list()])
 
+    def page(self, path: str) -> str:
+        """Text of a page that the server offers beside the API, such as ``/metrics``.
+
+        Raises:
+            LLMUnavailable: when the endpoint cannot be reached.
+            LLMRefused: when it answers with an error.
+        """
+        address = self.url.removesuffix("/v1") + path
+        try:
+            answer = httpx.get(address, headers={"Authorization": f"Bearer {self._key}"}, verify=self._trust)
+        except httpx.TransportError as error:
+            raise LLMUnavailable(f"{address} does not answer. {self._restart}") from error
+        if answer.is_error:
+            raise LLMRefused(answer.status_code, f"{address} refused with status {answer.status_code}.")
+        return answer.text
+
     def _pieces(self, reply: Reply, messages: Sequence[Message], sampling: dict[str, Any]) -> Iterator[str]:
         begun = time.perf_counter()
         create: Any = self.openai.chat.completions.create
@@ -205,7 +222,7 @@ class LLM:
             raise LLMUnavailable(
                 f"{self.url} gave no answer in time (WORKSHOP_LLM_TIMEOUT). {self._restart}"
             ) from error
-        except (openai.APIConnectionError, httpx.TransportError) as error:
+        except openai.APIConnectionError as error:
             raise LLMUnavailable(f"The language model at {self.url} does not answer. {self._restart}") from error
 
 

@@ -1,0 +1,172 @@
+"""What a product page may say: facts of real products, in words that a person reads.
+
+The catalogue writes ``FRZN BREADED PREPARED CHICK`` and ``1.25 LB``. The rules here turn that into "frozen breaded
+prepared chicken" and "1.25 pounds": they write out abbreviations and add nothing. What the catalogue does not say,
+such as a taste or an ingredient, is not a fact.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from workshop_lib import data
+from workshop_lib.settings import settings
+
+# Written out by hand after reading the catalogue; a word that is not here stays as it is.
+ABBREVIATIONS = {
+    "bg": "bags", "bkd": "baked", "bn": "beans", "brd": "breaded", "brkfst": "breakfast", "btr": "butter",
+    "chick": "chicken", "choc": "chocolate", "cig": "cigarette", "ckys": "cookies", "cleang": "cleaning",
+    "cnc": "concentrated", "cndy": "candy", "cntrl": "control", "conc": "concentrate", "crkr": "crackers",
+    "crystl": "crystal", "deod": "deodorant", "dnr": "dinner", "dnrs": "dinners", "drnk": "drink",
+    "drnking": "drinking", "drnks": "drinks", "drsng": "dressing", "dsh": "dish", "fd": "food", "fem": "feminine",
+    "flvr": "flavor", "flvrd": "flavored", "frz": "frozen", "frzn": "frozen", "hygn": "hygiene", "jce": "juice",
+    "misc": "miscellaneous", "mlk": "milk", "mneral": "mineral", "mx": "mix", "mxs": "mixes",
+    "non-cbrntd": "non-carbonated", "non-crbnted": "non-carbonated", "oj": "orange juice", "pickld": "pickled",
+    "pkgd": "packaged", "pkld": "pickled", "pnt": "peanut", "pwdr": "powder", "refrgratd": "refrigerated",
+    "sald": "salad", "sherbts": "sherbets", "sndwch": "sandwich", "snks": "snacks", "sprd": "spread",
+    "sweetners": "sweeteners", "tiss": "tissues", "tort": "tortilla", "trsh": "trash", "veg": "vegetable",
+    "whl": "whole", "whlsm": "wholesome", "wtr": "water", "x-large": "extra large",
+}  # fmt: skip
+
+UNITS = {
+    "oz": "ounces", "lb": "pounds", "ct": "pieces", "ga": "gallons", "gal": "gallons", "qt": "quarts",
+    "pt": "pints", "ml": "milliliters", "ltr": "liters", "l": "liters", "g": "grams", "kg": "kilograms",
+    "dz": "dozen", "sq ft": "square feet", "ft": "feet", "in": "inches", "yd": "yards", "pk": "packs",
+    "pc": "pieces", "load": "loads", "roll": "rolls",
+}  # fmt: skip
+_ONE = {"square feet": "square foot", "feet": "foot", "inches": "inch", "dozen": "dozen"}
+
+BRANDS = {"private": "store brand", "national": "national brand"}
+
+CASE_SIZES = ("PRODUCE", "FLORAL", "PASTRY", "DELI", "SALAD BAR", "MEAT", "SEAFOOD")
+"""Departments whose package size is the case that the shop receives (40 pounds of bananas), not what is sold."""
+
+NO_AUTOMATIC_TEXT = re.compile(
+    r"CIG|TOBACCO|SMOKING|BEER|WINE|LIQUOR|SPIRITS|INFANT FORMULA|BABY ?FOOD|VITAMIN|ANALGESIC|ANTACID|LAXATIVE"
+    r"|COLD AND FLU|SINUS|FIRST AID|EYE AND EAR|DIET|MEDIC|PHARMACY|FIREWORKS|PROPANE|INSECTICIDE|BLEACH"
+)
+"""Categories for which the law limits what an advertisement may say, or a wrong word does harm."""
+
+# A type of these words alone ("MAINSTREAM", "PREMIUM - MEAT") does not say what the product is.
+_VAGUE = frozenset(
+    "all basic breast economy entrees heat internal mainstream meat misc miscellaneous multi other pack plain pork"
+    " premium primal products red regular rolls serve traditional white".split()
+)
+_CUT_OFF = 30  # the catalogue cuts product types at so many characters
+
+
+@dataclass(frozen=True)
+class ProductFacts:
+    """One product and what is known about it."""
+
+    product_id: object
+    category: str
+    """As the catalogue names it."""
+    facts: Mapping[str, str]
+    """Label and value, such as ``{"product": "green olives", "size": "7 ounces"}``."""
+
+
+def readable(text: str) -> str:
+    """A catalogue text with its abbreviations written out, in lower case.
+
+    ``A/B`` becomes "A or B", ``A - B`` and ``A:B`` become "A, B", ``&`` becomes "and", ``W/`` becomes "with".
+    A bracket, and what a cut-off left of one, is dropped.
+    """
+    text = re.sub(r"\([^)]*\)?", " ", text.lower())
+    text = re.sub(r"\bw/\s*", " with ", text).replace("&", " and ")
+    text = re.sub(r"\s*/\s*", " or ", text)
+    text = re.sub(r"\s+-\s+|\s*:\s*", ", ", text)
+    words = [re.sub(r"^[\w-]+", lambda match: ABBREVIATIONS.get(match[0], match[0]), word) for word in text.split()]
+    return re.sub(r"\s+,", ",", " ".join(words)).strip(" ,.")
+
+
+def readable_size(text: str) -> str | None:
+    """A package size such as ``.5 OZ`` as "0.5 ounces"; ``None`` for one that is not a number and a known unit."""
+    found = re.fullmatch(r"\s*(\d*\.?\d+)\s*([A-Za-z ]+?)\s*", text)
+    unit = UNITS.get(found[2].lower()) if found else None
+    if not found or not unit or float(found[1]) <= 0:
+        return None
+    amount = float(found[1])
+    if amount == 1:
+        unit = _ONE.get(unit, unit.removesuffix("s"))
+    return f"{amount:g} {unit}"
+
+
+def describe(row: Mapping[str, object]) -> dict[str, str]:
+    """The facts of one row of the products table.
+
+    Args:
+        row: its columns; ``product_type``, ``brand``, ``package_size`` and ``price`` may be missing or empty.
+
+    Returns:
+        ``product`` always; ``brand``, ``size`` and ``price`` where the row has them. The price is what customers
+        paid per unit on average over the year, in dollars.
+    """
+    type_ = _text(row, "product_type")
+    facts = {"product": readable(type_ or str(row["category"]))}
+    if brand := _text(row, "brand"):
+        facts["brand"] = BRANDS.get(brand.lower(), brand)
+    if size := readable_size(_text(row, "package_size")):
+        facts["size"] = size
+    price = row.get("price")
+    if isinstance(price, (int, float)) and price > 0:  # NaN is not above 0
+        facts["price"] = f"${price:,.2f}"
+    return facts
+
+
+def choose_products(count: int, products: pd.DataFrame | None = None, seed: int | None = None) -> list[ProductFacts]:
+    """Real products to write about: the best seller of each of the largest categories, in a shuffled order.
+
+    Left out are categories that want a lawyer (:data:`NO_AUTOMATIC_TEXT`), package sizes that are not the
+    customer's (:data:`CASE_SIZES`), types that are cut off or say nothing, and prices under ten cents. The shuffle
+    makes the first half of the list comparable with the second.
+
+    Args:
+        count: how many.
+        products: the products table; the default is the prepared one.
+        seed: of the shuffle; the default is the course's.
+
+    Raises:
+        ValueError: when the catalogue has fewer suitable products.
+    """
+    products = data.load("products") if products is None else products
+    suited = products[
+        ~products["department"].isin(CASE_SIZES)
+        & ~products["category"].str.contains(NO_AUTOMATIC_TEXT)
+        & (products["price"] >= 0.1)
+    ]
+    suited = suited[[_says_enough(row) for row in suited.to_dict("records")]]
+    largest = suited.groupby("category")["units"].sum().nlargest(count).index
+    best = suited.sort_values(["units", "product_id"], ascending=[False, True]).drop_duplicates("category")
+    best = best.set_index("category", drop=False).reindex(largest)
+    if len(best) < count:
+        raise ValueError(f"The catalogue has {len(best)} categories with a suitable product; {count} were asked for.")
+    order = np.random.default_rng(settings.seed if seed is None else seed).permutation(count)
+    rows = best.to_dict("records")
+    return [ProductFacts(rows[i]["product_id"], rows[i]["category"], describe(rows[i])) for i in order]
+
+
+def as_table(products: list[ProductFacts]) -> pd.DataFrame:
+    """One row per product, one column per fact; a fact that is not known is an empty text."""
+    table = pd.DataFrame([product.facts for product in products]).fillna("")
+    return table.set_index(pd.Index([product.product_id for product in products], name="product_id"))
+
+
+def _text(row: Mapping[str, object], column: str) -> str:
+    value = row.get(column)
+    return value.strip() if isinstance(value, str) else ""
+
+
+def _says_enough(row: Mapping[str, object]) -> bool:
+    """Whether a row has a readable type and, where it names a package size at all, a readable size."""
+    type_, size = _text(row, "product_type"), _text(row, "package_size")
+    if "product_type" in row and (not type_ or len(type_) >= _CUT_OFF):
+        return False
+    if "package_size" in row and readable_size(size) is None:
+        return False
+    return not set(re.findall(r"\w+", readable(type_ or str(row["category"])))) <= _VAGUE
