@@ -14,6 +14,7 @@ import pytest
 
 from workshop_lib import cli, doctor, processes
 from workshop_lib.doctor import Finding
+from workshop_lib.generative import client
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -95,6 +96,10 @@ def test_an_endpoint_that_does_not_answer(use_settings: Callable[..., object]) -
     assert cluster.found == "ray://head:10001"
     use_settings(mlflow_uri="postgresql://u:p@db/mlflow")
     assert doctor._endpoints() == []
+    assert client  # loaded before the settings are changed, so that it sees them
+    use_settings(llm_endpoint="http://127.0.0.1:9/v1", llm_retries=0)
+    model = only(doctor._endpoints())
+    assert model.verdict == "problem" and "WORKSHOP_LLM_ENDPOINT" in model.advice
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,14 @@ from workshop_lib.settings import PREFIX, ROOT, Settings, SettingsError, Thresho
 
 @pytest.fixture(autouse=True)
 def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("HOME", "PROGRESS", "MLFLOW_PORT"):
+    for name in ("HOME", "PROGRESS", "MLFLOW_PORT", "LLM_PORT"):
         monkeypatch.delenv(PREFIX + name)
 
 
 def test_everything_generated_goes_under_one_ignored_folder() -> None:
     settings = load_settings()
     folders = [settings.data_dir, settings.mlflow_dir, settings.models_dir, settings.runs_dir, settings.logs_dir]
+    folders.append(settings.llm_dir)
     assert {folder.parent for folder in [*folders, settings.scorecard_file]} == {ROOT / "generated"}
     assert "generated/" in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
     assert settings.tracking_uri == f"sqlite:///{ROOT}/generated/mlflow/mlflow.db"
@@ -26,6 +27,8 @@ def test_the_targets_are_those_the_chapters_promise() -> None:
     promised = Thresholds()
     assert (promised.completeness, promised.consistency, promised.test_r2) == (0.95, 0.98, 0.85)
     assert (promised.wape_ratio, promised.train_seconds, promised.onnx_difference) == (0.70, 60, 1e-4)
+    assert (promised.llm_start_seconds, promised.llm_first_token_ms) == (30, 500)
+    assert (promised.llm_tokens_per_second, promised.llm_concurrency, promised.llm_metrics_gap) == (50, 10, 0.10)
 
 
 def test_the_environment_overrides_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,6 +67,8 @@ def test_own_data_is_prepared_apart_from_the_course_data(tmp_path: Path) -> None
         ("DATA", "/no/such/folder", "an existing folder"),
         ("TIMEZONE", "Europe/Atlantis", "such as Europe/Madrid"),
         ("HOLIDAYS", "Spain", "such as ES"),
+        ("LLM_ENDPOINT", "granite.example", "starts with http:// or https://"),
+        ("LLM_CA_FILE", "/no/such/file.pem", "an existing PEM file"),
         ("THRESHOLDS__TEST_R2", "1.5", "less than or equal to 1"),
     ],
 )

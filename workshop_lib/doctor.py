@@ -120,9 +120,20 @@ def _endpoints() -> list[Finding]:
         advice = "" if answers else "Check WORKSHOP_MLFLOW_URI and whether the server runs."
         found = f"{settings.mlflow_uri} {'answers' if answers else 'does not answer'}"
         findings.append(Finding("MLflow server", found, "ok" if answers else "problem", advice))
+    if settings.llm_endpoint:
+        findings.append(_language_model())
     if settings.ray_address:
         findings.append(Finding("Ray cluster", settings.ray_address, "note", "Used when a search starts."))
     return findings
+
+
+def _language_model() -> Finding:
+    from workshop_lib.generative.client import LLMError, connect
+
+    try:
+        return Finding("language model", f"{connect().model} at {settings.llm_endpoint} answers", "ok")
+    except LLMError as error:
+        return Finding("language model", f"{settings.llm_endpoint} is of no use", "problem", str(error))
 
 
 def _answers(url: str) -> bool:

@@ -25,6 +25,9 @@ PARAMETERS: dict[str, dict[str, object]] = {
     "03_train_forecaster": {"categories": 40, "folds": 2, "search_trees": 10},
     "04_churn_with_mlflow": {"cutoffs": 7, "search_trials": 2, "contact_cost": 3.0},
     "05_export_onnx": {"forest_trees": 20, "batches": [1, 32]},
+    "01_resource_planning": {"sequences": 4, "length": 2048},
+    "02_api_testing": {"question": "Name two fruits.", "temperatures": [0.0, 1.0], "samples": 2},
+    "04_performance_benchmark": {"tokens": 8, "levels": [1, 10], "open_seconds": 2},
 }
 """Values for each notebook that are not the ones its stored outputs were made with."""
 

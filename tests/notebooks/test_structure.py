@@ -22,6 +22,9 @@ EXPECTED = {
         *("01_data_exploration", "02_feature_engineering", "03_train_forecaster"),
         *("04_churn_with_mlflow", "05_export_onnx"),
     },
+    "2-generative": {
+        *("01_resource_planning", "02_api_testing", "03_prompt_optimization", "04_performance_benchmark"),
+    },
 }
 """The notebooks that each finished module has; a module that is finished joins here."""
 

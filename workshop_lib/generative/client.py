@@ -115,13 +115,13 @@ class LLM:
         restart: str = "Check WORKSHOP_LLM_ENDPOINT and the server there.",
     ) -> None:
         self.url, self.model, self._key, self._restart = url, model, api_key, restart
-        self._trust: Any = ssl.create_default_context(cafile=ca_file) if ca_file else True
+        self.trust: Any = ssl.create_default_context(cafile=ca_file) if ca_file else True
         self.openai = openai.OpenAI(
             base_url=url,
             api_key=api_key,
             timeout=timeout,
             max_retries=retries,
-            http_client=openai.DefaultHttpxClient(verify=self._trust, timeout=timeout),
+            http_client=openai.DefaultHttpxClient(verify=self.trust, timeout=timeout),
         )
 
     def chat(self, messages: str | Sequence[Message], **sampling: Any) -> Reply:
@@ -188,7 +188,7 @@ class LLM:
         """
         address = self.url.removesuffix("/v1") + path
         try:
-            answer = httpx.get(address, headers={"Authorization": f"Bearer {self._key}"}, verify=self._trust)
+            answer = httpx.get(address, headers={"Authorization": f"Bearer {self._key}"}, verify=self.trust)
         except httpx.TransportError as error:
             raise LLMUnavailable(f"{address} does not answer. {self._restart}") from error
         if answer.is_error:
