@@ -138,6 +138,26 @@ def test_a_stale_process_file_leads_to_nobody(content: str, service: Service) ->
     assert not service.pid_file.exists()
 
 
+@pytest.mark.parametrize("next_step", [processes.stop, processes.start])
+def test_children_of_a_killed_service_do_not_stay(service: Service, next_step: Callable[[Service], object]) -> None:
+    processes.start(service)
+    leader = psutil.Process(processes.status(service).pid)
+    (orphan,) = leader.children()
+    leader.kill()
+    leader.wait()
+    assert processes.status(service).state == "stopped" and orphan.is_running()
+    assert next_step(service)
+    gone, _ = psutil.wait_procs([orphan], timeout=5)
+    assert gone
+
+
+def test_a_service_that_is_just_ending_is_started_again(service: Service) -> None:
+    ending = processes._spawn(spoiled(service, "import time; time.sleep(1)"))
+    assert processes.status(service).state == "starting"
+    started = processes.start(service)
+    assert started.state == "healthy" and started.pid != ending.pid
+
+
 def test_a_service_is_not_started_where_memory_is_short(service: Service) -> None:
     with pytest.raises(ServiceError, match=r"tiny needs 100000.0 GiB of memory, .* are free"):
         processes.start(replace(service, memory_gib=1e5))

@@ -95,10 +95,13 @@ def start(service: Service, waiting: Callable[[float], None] = lambda seconds: N
                 f"{service.name}: port {service.port} is in use by another program. Stop it, or set"
                 f" WORKSHOP_{service.name.upper()}_PORT to a free port."
             )
-        process = _running(service) or _spawn(service)
+        found = _running(service)
+        process = found or _spawn(service)
     begun = time.monotonic()
     while time.monotonic() - begun < service.seconds:
         if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
+            if found:  # it was not starting but ending
+                return start(service, waiting)
             raise ServiceError(f"{service.name} ended while it started. {_last_words(service)}")
         if _healthy(service):
             return status(service)
@@ -132,18 +135,15 @@ def stop(service: Service, seconds: float = 10) -> bool:
     Returns:
         Whether there was something to stop.
     """
-    process = _running(service)
+    family = _family(service)
     service.pid_file.unlink(missing_ok=True)
-    if process is None:
-        return False
-    family = [*process.children(recursive=True), process]
     for member in family:
         _signal(member.terminate)
     _, alive = psutil.wait_procs(family, timeout=seconds)
     for member in alive:
         _signal(member.kill)
     psutil.wait_procs(alive, timeout=seconds)
-    return True
+    return bool(family)
 
 
 def status(service: Service) -> Status:
@@ -164,6 +164,7 @@ def port_in_use(port: int) -> bool:
 
 
 def _spawn(service: Service) -> psutil.Process:
+    stop(service)  # what is left of one that was killed: its children may still hold memory and ports
     more = service.prepare() if service.prepare else {}
     free = psutil.virtual_memory().available / 2**30
     if free < service.memory_gib:
@@ -195,6 +196,35 @@ def _running(service: Service) -> psutil.Process | None:
         return process if same and process.status() != psutil.STATUS_ZOMBIE else None
     except (OSError, ValueError, TypeError, KeyError, psutil.NoSuchProcess):
         return None
+
+
+def _family(service: Service) -> list[psutil.Process]:
+    """The service's process and all that it started, also when it is gone itself.
+
+    It leads a session of its own, which its children belong to. The kernel gives its number to no other process
+    as long as one of them lives.
+    """
+    try:
+        leader = int(json.loads(service.pid_file.read_text(encoding="utf-8"))["pid"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return []
+    if _running(service) is None and psutil.pid_exists(leader) and not _is_zombie(leader):
+        return []  # the number belongs to somebody else by now
+    return [process for process in psutil.process_iter() if _session(process.pid) == leader]
+
+
+def _session(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return None
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _healthy(service: Service) -> bool:

@@ -125,6 +125,9 @@ def _event(text: str) -> bytes:
     return f"data: {json.dumps(chunk)}\n\n".encode()
 
 
+SPECIAL = {"end": b"data: [DONE]\n\n", "error": b'data: {"error": {"message": "engine died", "code": 500}}\n\n'}
+
+
 class Failing(http.server.BaseHTTPRequestHandler):
     """Answers with the next step of the plan: a status, or pieces of text and then silence or an end."""
 
@@ -147,7 +150,7 @@ class Failing(http.server.BaseHTTPRequestHandler):
             for piece in step:
                 if piece == "hang":
                     time.sleep(3)
-                data = b"data: [DONE]\n\n" if piece == "end" else _event(piece)
+                data = SPECIAL.get(piece) or _event(piece)
                 self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
             if step[-1] == "end":
                 self.wfile.write(b"0\r\n\r\n")
@@ -200,6 +203,11 @@ def test_a_server_that_dies_in_the_middle_is_named_with_its_remedy(failing: Call
         list(stream)
     assert stream.reply.text == "one two "  # what had come is not lost
     assert stream.reply.finish_reason == ""
+
+
+def test_an_error_within_the_stream_is_named_with_its_remedy(failing: Callable[..., LLM]) -> None:
+    with pytest.raises(LLMUnavailable, match=r"broke off: engine died\\. Call \./workshop up"):
+        failing(("one", "error", "end"), retries=0).chat("x")
 
 
 def test_a_server_that_hangs_is_not_waited_for_forever(failing: Callable[..., LLM]) -> None:

@@ -224,6 +224,8 @@ class LLM:
             ) from error
         except openai.APIConnectionError as error:
             raise LLMUnavailable(f"The language model at {self.url} does not answer. {self._restart}") from error
+        except openai.APIError as error:  # the stream itself brings the bad news
+            raise LLMUnavailable(f"{self.url} broke off: {error.message.rstrip('.')}. {self._restart}") from error
 
 
 def connect() -> LLM:
