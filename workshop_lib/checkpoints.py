@@ -23,6 +23,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 from workshop_lib.files import locked, write_text
 from workshop_lib.settings import settings
@@ -68,57 +69,36 @@ class Condition:
         return not math.isnan(self.measured) and bool(_COMPARE[self.comparison](self.measured, self.target))
 
 
-def _condition(
-    key: str, measured: float, comparison: str, target: float, label: str, unit: str, **about: bool
-) -> Condition:
-    speed = about["speed"]
-    required, varies = about["required"] and not speed, about["varies"] or speed
-    return Condition(key, float(measured), comparison, float(target), label, unit, required, speed, varies)
+class About(TypedDict, total=False):
+    """What may be said of a condition; see the fields of :class:`Condition`."""
+
+    required: bool
+    speed: bool
+    varies: bool
 
 
-def at_least(
-    key: str,
-    measured: float,
-    target: float,
-    label: str,
-    unit: str = "",
-    *,
-    required: bool = True,
-    speed: bool = False,
-    varies: bool = False,
-) -> Condition:
+def at_least(key: str, measured: float, target: float, label: str, unit: str = "", **about: Unpack[About]) -> Condition:
     """The measured value must be ``target`` or more."""
-    return _condition(key, measured, ">=", target, label, unit, required=required, speed=speed, varies=varies)
+    return _condition(key, measured, ">=", target, label, unit, about)
 
 
-def at_most(
-    key: str,
-    measured: float,
-    target: float,
-    label: str,
-    unit: str = "",
-    *,
-    required: bool = True,
-    speed: bool = False,
-    varies: bool = False,
-) -> Condition:
+def at_most(key: str, measured: float, target: float, label: str, unit: str = "", **about: Unpack[About]) -> Condition:
     """The measured value must be ``target`` or less."""
-    return _condition(key, measured, "<=", target, label, unit, required=required, speed=speed, varies=varies)
+    return _condition(key, measured, "<=", target, label, unit, about)
 
 
-def equals(
-    key: str,
-    measured: float,
-    target: float,
-    label: str,
-    unit: str = "",
-    *,
-    required: bool = True,
-    speed: bool = False,
-    varies: bool = False,
-) -> Condition:
+def equals(key: str, measured: float, target: float, label: str, unit: str = "", **about: Unpack[About]) -> Condition:
     """The measured value must be ``target`` exactly (counts and yes/no facts)."""
-    return _condition(key, measured, "==", target, label, unit, required=required, speed=speed, varies=varies)
+    return _condition(key, measured, "==", target, label, unit, about)
+
+
+def _condition(
+    key: str, measured: float, comparison: str, target: float, label: str, unit: str, about: About
+) -> Condition:
+    speed = about.get("speed", False)
+    required = about.get("required", True) and not speed  # a slow machine stops no class
+    varies = about.get("varies", False) or speed
+    return Condition(key, float(measured), comparison, float(target), label, unit, required, speed, varies)
 
 
 @dataclass(frozen=True)

@@ -206,7 +206,7 @@ def test_a_server_that_dies_in_the_middle_is_named_with_its_remedy(failing: Call
 
 
 def test_an_error_within_the_stream_is_named_with_its_remedy(failing: Callable[..., LLM]) -> None:
-    with pytest.raises(LLMUnavailable, match=r"broke off: engine died\\. Call \./workshop up"):
+    with pytest.raises(LLMUnavailable, match=r"broke off: engine died\. Call \./workshop up"):
         failing(("one", "error", "end"), retries=0).chat("x")
 
 
