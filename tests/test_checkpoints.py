@@ -148,7 +148,7 @@ def test_both_ways_of_showing_mark_what_a_fast_or_slow_machine_changes() -> None
     ("value", "unit", "text"),
     [
         (0.85123, "", "0.8512"), (1469307, "rows", "1,469,307 rows"), (12345.67, "", "12,346"), (3.0, "s", "3 s"),
-        (1e-5, "", "1e-05"), (-0.5, "", "-0.5"), (math.nan, "s", "no value s"), (-math.inf, "", "-inf"),
+        (1e-5, "", "1e-05"), (-0.5, "", "-0.5"), (math.nan, "s", "no value"), (-math.inf, "", "-inf"),
     ],
 )  # fmt: skip
 def test_numbers_are_written_for_reading(value: float, unit: str, text: str) -> None:

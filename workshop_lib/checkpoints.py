@@ -151,8 +151,8 @@ def verdict(met: bool) -> str:
 def number(value: float, unit: str = "") -> str:
     """A value for reading: four significant digits, thousands separated, the unit behind it."""
     if math.isnan(value):
-        text = "no value"
-    elif float(value).is_integer() and abs(value) < 1e12:
+        return "no value"
+    if float(value).is_integer() and abs(value) < 1e12:
         text = f"{value:,.0f}"
     else:
         text = f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"

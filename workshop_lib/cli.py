@@ -175,10 +175,11 @@ def _chosen(names: list[str] | None) -> list[Service]:
 def _show_services() -> None:
     from workshop_lib import processes, services
 
-    table = Table("service", "state", "address", "process", "log")
+    table = Table("service", "state", "address", "process", "started in", "log")
     for service in services.services():
         found = processes.status(service)
-        table.add_row(found.name, found.state, found.url, str(found.pid or ""), escape(_short(found.log)))
+        seconds = f"{found.start_seconds:.0f} s" if found.start_seconds else ""
+        table.add_row(found.name, found.state, found.url, str(found.pid or ""), seconds, escape(_short(found.log)))
     out.print(table)
 
 

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -74,6 +75,8 @@ class Status:
     url: str
     pid: int | None
     log: Path
+    start_seconds: float | None = None
+    """How long its start took until it was healthy; None when that was not seen."""
 
 
 def start(service: Service, waiting: Callable[[float], None] = lambda seconds: None) -> Status:
@@ -104,6 +107,8 @@ def start(service: Service, waiting: Callable[[float], None] = lambda seconds: N
                 return start(service, waiting)
             raise ServiceError(f"{service.name} ended while it started. {_last_words(service)}")
         if _healthy(service):
+            if not found:
+                _note(service, process, time.monotonic() - begun)
             return status(service)
         waiting(time.monotonic() - begun)
         time.sleep(0.25)
@@ -153,7 +158,9 @@ def status(service: Service) -> Status:
         state = "healthy" if _healthy(service) else "starting"
     else:
         state = "port taken" if port_in_use(service.port) else "stopped"
-    return Status(service.name, state, service.url, process.pid if process else None, service.log)
+    if process is None:
+        return Status(service.name, state, service.url, None, service.log)
+    return Status(service.name, state, service.url, process.pid, service.log, _noted(service).get("start_seconds"))
 
 
 def port_in_use(port: int) -> bool:
@@ -183,18 +190,32 @@ def _spawn(service: Service) -> psutil.Process:
             start_new_session=True,  # outlives the notebook or command that needed it first
         )
     process = psutil.Process(child.pid)
-    write_text(service.pid_file, json.dumps({"pid": process.pid, "started": process.create_time()}))
+    _note(service, process)
     return process
+
+
+def _note(service: Service, process: psutil.Process, start_seconds: float | None = None) -> None:
+    known = {"pid": process.pid, "started": process.create_time(), "start_seconds": start_seconds}
+    write_text(service.pid_file, json.dumps(known))
+
+
+def _noted(service: Service) -> dict[str, Any]:
+    """What is known of the process that was started last; empty when there is nothing usable."""
+    try:
+        known = json.loads(service.pid_file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
 
 
 def _running(service: Service) -> psutil.Process | None:
     """The service's process, if the one in its file is still that one."""
+    known = _noted(service)
     try:
-        known = json.loads(service.pid_file.read_text(encoding="utf-8"))
         process = psutil.Process(known["pid"])
         same = abs(process.create_time() - known["started"]) < 1
         return process if same and process.status() != psutil.STATUS_ZOMBIE else None
-    except (OSError, ValueError, TypeError, KeyError, psutil.NoSuchProcess):
+    except (TypeError, ValueError, KeyError, psutil.NoSuchProcess):
         return None
 
 
@@ -204,9 +225,8 @@ def _family(service: Service) -> list[psutil.Process]:
     It leads a session of its own, which its children belong to. The kernel gives its number to no other process
     as long as one of them lives.
     """
-    try:
-        leader = int(json.loads(service.pid_file.read_text(encoding="utf-8"))["pid"])
-    except (OSError, ValueError, TypeError, KeyError):
+    leader = _noted(service).get("pid")
+    if not isinstance(leader, int):
         return []
     if _running(service) is None and psutil.pid_exists(leader) and not _is_zombie(leader):
         return []  # the number belongs to somebody else by now
