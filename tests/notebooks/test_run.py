@@ -27,6 +27,7 @@ PARAMETERS: dict[str, dict[str, object]] = {
     "05_export_onnx": {"forest_trees": 20, "batches": [1, 32]},
     "01_resource_planning": {"sequences": 4, "length": 2048},
     "02_api_testing": {"question": "Name two fruits.", "temperatures": [0.0, 1.0], "samples": 2},
+    "03_prompt_optimization": {"choosing": 4, "reporting": 5, "streams": 4},
     "04_performance_benchmark": {"tokens": 8, "levels": [1, 10], "open_seconds": 2},
 }
 """Values for each notebook that are not the ones its stored outputs were made with."""

@@ -52,12 +52,17 @@ NO_AUTOMATIC_TEXT = re.compile(
 )
 """Categories for which the law limits what an advertisement may say, or a wrong word does harm."""
 
-# A type of these words alone ("MAINSTREAM", "PREMIUM - MEAT") does not say what the product is.
+# Words that sort the shelves and say nothing about the product.
+_SORTING = re.compile(r"\b(?:all|economy|fs|mainstream|misc|miscellaneous|not multi-packs|only|other)\b")
+# A type of these words alone ("PREMIUM - MEAT", "STICKS/ENROBED") does not say what the product is.
 _VAGUE = frozenset(
-    "all basic breast economy entrees heat internal mainstream meat misc miscellaneous multi other pack plain pork"
-    " premium primal products red regular rolls serve traditional white".split()
-)
-_CUT_OFF = 30  # the catalogue cuts product types at so many characters
+    {
+        "and", "basic", "bits", "boneless", "breast", "cooked", "enrobed", "entrees", "heat", "internal",
+        "links", "meat", "morsels", "multi", "or", "pack", "plain", "pork", "premium", "primal", "products",
+        "raw", "red", "regular", "rolls", "serve", "smoked", "sticks", "traditional", "white",
+    }
+)  # fmt: skip
+_CUT_OFF = 28  # the catalogue cuts product types at about 30 characters: "FACIAL TISSUE & PAPER HANDKE"
 
 
 @dataclass(frozen=True)
@@ -75,14 +80,15 @@ def readable(text: str) -> str:
     """A catalogue text with its abbreviations written out, in lower case.
 
     ``A/B`` becomes "A or B", ``A - B`` and ``A:B`` become "A, B", ``&`` becomes "and", ``W/`` becomes "with".
-    A bracket, and what a cut-off left of one, is dropped.
+    A bracket, what a cut-off left of one, and words that only sort the shelves ("all", "misc") are dropped.
     """
-    text = re.sub(r"\([^)]*\)?", " ", text.lower())
+    text = _SORTING.sub(" ", re.sub(r"\([^)]*\)?", " ", text.lower()))
     text = re.sub(r"\bw/\s*", " with ", text).replace("&", " and ")
     text = re.sub(r"\s*/\s*", " or ", text)
     text = re.sub(r"\s+-\s+|\s*:\s*", ", ", text)
     words = [re.sub(r"^[\w-]+", lambda match: ABBREVIATIONS.get(match[0], match[0]), word) for word in text.split()]
-    return re.sub(r"\s+,", ",", " ".join(words)).strip(" ,.")
+    text = re.sub(r"\s+,", ",", " ".join(words)).strip(" ,.")
+    return re.sub(r"^(?:or|and) | (?:or|and)$|(?<=, )(?:or|and) ", "", text)
 
 
 def readable_size(text: str) -> str | None:
@@ -123,8 +129,9 @@ def choose_products(count: int, products: pd.DataFrame | None = None, seed: int 
     """Real products to write about: the best seller of each of the largest categories, in a shuffled order.
 
     Left out are categories that want a lawyer (:data:`NO_AUTOMATIC_TEXT`), package sizes that are not the
-    customer's (:data:`CASE_SIZES`), types that are cut off or say nothing, and prices under ten cents. The shuffle
-    makes the first half of the list comparable with the second.
+    customer's (:data:`CASE_SIZES`), types and sizes that are cut off or say nothing, and prices under ten cents. A
+    column without a single value is not asked for. A catalogue with few categories gives its second best sellers
+    too, and so on. The shuffle makes the first part of the list comparable with the rest.
 
     Args:
         count: how many.
@@ -137,17 +144,18 @@ def choose_products(count: int, products: pd.DataFrame | None = None, seed: int 
     products = data.load("products") if products is None else products
     suited = products[
         ~products["department"].isin(CASE_SIZES)
-        & ~products["category"].str.contains(NO_AUTOMATIC_TEXT)
+        & ~products["category"].str.upper().str.contains(NO_AUTOMATIC_TEXT)
         & (products["price"] >= 0.1)
     ]
-    suited = suited[[_says_enough(row) for row in suited.to_dict("records")]]
-    largest = suited.groupby("category")["units"].sum().nlargest(count).index
-    best = suited.sort_values(["units", "product_id"], ascending=[False, True]).drop_duplicates("category")
-    best = best.set_index("category", drop=False).reindex(largest)
-    if len(best) < count:
-        raise ValueError(f"The catalogue has {len(best)} categories with a suitable product; {count} were asked for.")
+    known = {column for column in ("product_type", "package_size") if column in suited and suited[column].notna().any()}
+    suited = suited[[_says_enough(row, known) for row in suited.to_dict("records")]]
+    if len(suited) < count:
+        raise ValueError(f"The catalogue has {len(suited)} suitable products; {count} were asked for.")
+    suited = suited.sort_values(["units", "product_id"], ascending=[False, True])
+    groups = suited.groupby("category")["units"]
+    place, size = groups.cumcount().to_numpy(), groups.transform("sum").to_numpy()
+    rows = suited.iloc[np.lexsort((suited["category"], -size, place))[:count]].to_dict("records")
     order = np.random.default_rng(settings.seed if seed is None else seed).permutation(count)
-    rows = best.to_dict("records")
     return [ProductFacts(rows[i]["product_id"], rows[i]["category"], describe(rows[i])) for i in order]
 
 
@@ -162,11 +170,11 @@ def _text(row: Mapping[str, object], column: str) -> str:
     return value.strip() if isinstance(value, str) else ""
 
 
-def _says_enough(row: Mapping[str, object]) -> bool:
-    """Whether a row has a readable type and, where it names a package size at all, a readable size."""
+def _says_enough(row: Mapping[str, object], known: set[str]) -> bool:
+    """Whether a row has a type and a package size that can be read, as far as the catalogue knows any."""
     type_, size = _text(row, "product_type"), _text(row, "package_size")
-    if "product_type" in row and (not type_ or len(type_) >= _CUT_OFF):
+    if "product_type" in known and (not type_ or len(type_) >= _CUT_OFF):
         return False
-    if "package_size" in row and readable_size(size) is None:
+    if "package_size" in known and readable_size(size) is None:
         return False
-    return not set(re.findall(r"\w+", readable(type_ or str(row["category"])))) <= _VAGUE
+    return not set(re.findall(r"[a-z]+", readable(type_ or str(row["category"])))) <= _VAGUE
