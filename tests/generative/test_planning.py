@@ -1,14 +1,19 @@
 """The sums: against published figures, against a real checkpoint and a real server, and at their edges."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from math import nan
 from pathlib import Path
+from threading import Thread
 
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from workshop_lib.exercises import check
 from workshop_lib.generative import planning, weights
 from workshop_lib.generative.client import LLM, LLMError
 from workshop_lib.generative.planning import GIB, Accelerator, PlanningError
@@ -22,6 +27,7 @@ CARDS = {device.name: device for device in planning.read_accelerators()}
 def test_granite_is_as_large_as_its_model_card_says() -> None:
     assert sum(planning.parameters(GRANITE).values()) == pytest.approx(8.1e9, rel=0.01)
     assert planning.weight_bytes(GRANITE) == 2 * sum(planning.parameters(GRANITE).values())
+    assert planning.weight_bytes(GRANITE) == pytest.approx(16.34e9, rel=0.001)  # its four published files together
     assert planning.kv_bytes_per_token(GRANITE) == 160 * 1024
     assert planning.kv_bytes_per_token(GRANITE, bits=8) == 80 * 1024
 
@@ -40,7 +46,9 @@ def test_the_server_reports_the_planned_cache(llm: LLM) -> None:
     reported = cache_settings(llm)
     cache = settings.llm_kv_cache_gib * GIB
     assert float(reported["kv_cache_memory_bytes"]) == cache
-    assert planning.kv_tokens(config, cache, int(reported["block_size"])) == int(reported["kv_cache_size_tokens"])
+    tokens = int(reported["kv_cache_size_tokens"])
+    assert planning.kv_tokens(config, cache, int(reported["block_size"])) == tokens
+    assert planning.cache_tokens(config, llm.model, reported) == (tokens, tokens)
 
 
 def test_counters_of_the_server_count(llm: LLM) -> None:
@@ -57,11 +65,63 @@ def test_a_server_without_these_metrics_is_named() -> None:
         cache_settings(LLM("http://127.0.0.1:9/v1", "m", "k"))
 
 
+@pytest.fixture
+def other_server() -> Iterator[str]:
+    """Address of an HTTP server that has metrics, but not those of vLLM."""
+
+    class Metrics(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"process_cpu_seconds_total 1.0\n")
+
+        def log_message(self, *_: object) -> None:
+            """Keep the suite's output clean."""
+
+    with HTTPServer(("127.0.0.1", 0), Metrics) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_server_with_metrics_of_its_own_is_named(other_server: str) -> None:
+    for read in (cache_settings, read_metrics):
+        with pytest.raises(LLMError, match=f"{other_server}/v1 shows no metrics of vLLM"):
+            read(LLM(f"{other_server}/v1", "m", "k"))
+
+
+CACHE = {"block_size": "16", "kv_cache_memory_bytes": str(GIB), "kv_cache_size_tokens": "6544"}
+
+
+def test_only_a_cache_that_can_be_compared_is_compared() -> None:
+    assert planning.cache_tokens(GRANITE, GRANITE.name, CACHE) == (6544, 6544)
+    for served, reported in (
+        ("another-model", CACHE),
+        (GRANITE.name, CACHE | {"kv_cache_memory_bytes": "None"}),  # a server that took the memory that was left
+        (GRANITE.name, {"kv_cache_size_tokens": "6544"}),
+    ):
+        assert planning.cache_tokens(GRANITE, served, reported) == (pytest.approx(nan, nan_ok=True), 6544)
+    older = {name: value for name, value in CACHE.items() if name != "kv_cache_size_tokens"}
+    assert planning.cache_tokens(GRANITE, GRANITE.name, older) == (6544, pytest.approx(nan, nan_ok=True))
+
+
+def test_likely_wrong_promises_get_the_hint_that_helps() -> None:
+    card, per_sequence = CARDS["A100 40GB"], 8192 * planning.kv_bytes_per_token(GRANITE)
+    free = card.memory - planning.weight_bytes(GRANITE)
+    promises = {precision: planning.plan(GRANITE, card, precision, 1, 8192) for precision in planning.BITS}
+    assert check("2.1.b", promises["FP16"].sequences).correct  # type: ignore[union-attr]
+    for precision in ("INT8", "INT4"):
+        assert "quantised" in check("2.1.b", promises[precision].sequences).hint  # type: ignore[union-attr]
+    for left in (free, free - planning.OVERHEAD_GIB * GIB, free - (1 - planning.USABLE) * card.memory):
+        assert "overhead" in check("2.1.b", int(left // per_sequence)).hint
+
+
 def test_quantised_weights_and_their_scales() -> None:
     parts = planning.parameters(GRANITE)
     layers, rest = parts["attention"] + parts["MLP"], parts["embeddings"] + parts["norms"]
     assert planning.weight_bytes(GRANITE, "INT4") == layers / 2 + 2 * layers / planning.GROUP + 2 * rest
-    assert layers + 2 * rest < planning.weight_bytes(GRANITE, "INT8") < 1.001 * (layers + 2 * rest)
+    rows = 4096 + 1024 + 1024 + 4096 + 12800 + 12800 + 4096  # of a layer's seven matrices, one scale each
+    assert planning.weight_bytes(GRANITE, "INT8") == layers + 2 * 40 * rows + 2 * rest
     with pytest.raises(PlanningError, match=r"Unknown precision 'FP8'\. Known: FP16, INT8, INT4"):
         planning.weight_bytes(GRANITE, "FP8")
 

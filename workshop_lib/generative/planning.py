@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
+from math import nan, prod
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +159,9 @@ def weight_bytes(config: ModelConfig, precision: str = "FP16") -> float:
         raise PlanningError(f"Unknown precision {precision!r}. Known: {', '.join(BITS)}.")
     parts = parameters(config)
     layers, rest = parts["attention"] + parts["MLP"], parts["embeddings"] + parts["norms"]
-    scales = {"FP16": 0.0, "INT8": layers / config.hidden, "INT4": layers / GROUP}[precision]
+    # Output rows of a layer: queries, keys and values, attention's output, gate and up, down.
+    rows = config.head_dim * (config.heads + 2 * config.kv_heads) + 2 * config.hidden + 2 * config.intermediate
+    scales = {"FP16": 0.0, "INT8": config.layers * rows, "INT4": layers / GROUP}[precision]
     return layers * BITS[precision] / 8 + 2 * scales + 2 * rest
 
 
@@ -254,6 +256,26 @@ def stored_weights(path: Path) -> tuple[int, int]:
 def kv_tokens(config: ModelConfig, cache_bytes: float, block: int) -> int:
     """Tokens that fit into a KV cache, which the server hands out in blocks of ``block`` tokens."""
     return int(cache_bytes // (block * kv_bytes_per_token(config))) * block
+
+
+def cache_tokens(config: ModelConfig, served: str, reported: Mapping[str, str]) -> tuple[float, float]:
+    """Tokens in a server's KV cache: by the sums, and as the server says.
+
+    Args:
+        config: the model to plan for.
+        served: name of the model that the server runs.
+        reported: what :func:`workshop_lib.generative.server_metrics.cache_settings` read from it.
+
+    Returns:
+        Planned and reported tokens. The first is NaN when the server runs another model, or was given no fixed
+        memory for its cache (``--kv-cache-memory-bytes``) and took what was left; the second when it does not say.
+    """
+    told = {name: float(value) for name, value in reported.items() if value.isdigit()}
+    cache, block = told.get("kv_cache_memory_bytes"), told.get("block_size")
+    planned = nan
+    if served == config.name and cache is not None and block is not None:
+        planned = kv_tokens(config, cache, int(block))
+    return planned, told.get("kv_cache_size_tokens", nan)
 
 
 def _with_two_header_lines(table: pd.DataFrame) -> pd.DataFrame:

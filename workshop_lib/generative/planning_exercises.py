@@ -33,8 +33,11 @@ EXERCISES = {
         near_misses=[
             (lambda answer: answer == 28, "That is for 4,096 tokens each; sales want twice as many."),
             (lambda answer: hasattr(answer, "sequences"), "This is the whole plan; which of its fields is asked for?"),
-            (lambda answer: answer == 19, "That leaves no room for the overhead, and takes all of the card's memory."),
-            (lambda answer: answer in (20, 22), "That is for quantised weights; the question is about FP16."),
+            (lambda answer: answer in (19, 22), "That is for quantised weights; the question is about FP16."),
+            (
+                lambda answer: answer in (15, 16, 17),
+                "Too many: the server takes only part of the card's memory, and some of that is overhead.",
+            ),
         ],
     ),
 }
