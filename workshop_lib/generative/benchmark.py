@@ -12,12 +12,13 @@ from the moment a request was due, so that a stalled server cannot hide it (Tene
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import time
 from collections import Counter
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +27,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from workshop_lib.generative.client import LLM
+from workshop_lib.generative.client import LLM, LLMError, LLMRefused
 from workshop_lib.settings import settings
 
 PERCENTILES = (50, 95, 99)
@@ -34,17 +35,18 @@ PERCENTILES = (50, 95, 99)
 
 @dataclass(frozen=True)
 class Workload:
-    """What is asked: prompts of one length, answers of exactly ``tokens`` tokens."""
+    """What is asked: the same prompts of one length in every run, answers of exactly ``tokens`` tokens."""
 
     tokens: int = 32
     system: str = ""
     """A message before every prompt, the same for all."""
-    share_prefix: bool = True
-    """Whether requests may reuse each other's prefix cache (vLLM's ``cache_salt`` keeps them apart)."""
+    share_prefix: bool = False
+    """Whether a request may use what the server keeps of earlier prompts; without it each one has a secret of its own
+    (vLLM's ``cache_salt``), so that a run does not profit from the runs before it."""
 
     def body(self, model: str, number: int) -> dict[str, Any]:
         """The request with this number, as the API takes it."""
-        # The number stands first: no two prompts have a beginning in common that the cache could serve.
+        # The number stands first: what requests of a run may share ends with the system message.
         prompt = f"{number:05d}: tell me what a supermarket should put on its shelves in spring, and why."
         system = [{"role": "system", "content": self.system}] if self.system else []
         salt = {} if self.share_prefix else {"cache_salt": f"{time.time_ns()}-{number}"}
@@ -70,6 +72,10 @@ class Record:
     """When pieces of the answer came."""
     end: float = float("nan")
     tokens: int = 0
+    """Generated tokens, as the server counts them."""
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    """Tokens of the prompt that the server found in its prefix cache."""
     error: str = ""
     """What went wrong; such a request counts for nothing else."""
 
@@ -106,9 +112,20 @@ class Run:
         return Counter(record.error for record in self.records if record.error)
 
     @property
+    def at_once(self) -> int:
+        """The most requests that were under way at the same moment and got their whole answer."""
+        return max((lane + 1 for lane, _ in lanes(self)), default=0)
+
+    @property
     def inter_token(self) -> list[float]:
-        """Seconds between one piece of an answer and the next, of all answers."""
+        """Seconds between one piece of an answer and the next, of all answers; nearly always a piece is a token."""
         return [gap for record in self.answered for gap in np.diff(record.arrivals)]
+
+    @property
+    def seconds_per_token(self) -> float:
+        """Mean time between tokens: from first to last piece, over the tokens after the first; NaN of none."""
+        gaps = sum(record.tokens - 1 for record in self.answered)
+        return sum(self.inter_token) / gaps if gaps else float("nan")
 
     @property
     def tokens_per_second(self) -> float:
@@ -141,14 +158,25 @@ def table(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def warm_up(llm: LLM, workload: Workload, concurrency: int = 4) -> None:
-    """Let the server and the connection do everything once, so that the first measured request is like the others."""
-    closed_loop(llm, workload, concurrency, concurrency)
+    """Let the server do everything once, so that the first measured request is like the others.
+
+    Raises:
+        LLMUnavailable: when the server cannot be reached.
+        LLMError: when it refuses the requests; a load of nothing but errors measures nothing.
+    """
+    if errors := closed_loop(llm, workload, concurrency, concurrency).errors:
+        kinds = ", ".join(f"{count} × {error}" for error, count in errors.items())
+        raise LLMError(f"The requests of the warm-up to {llm.url} failed: {kinds}. Try llm.chat(...) for the reason.")
 
 
 def closed_loop(llm: LLM, workload: Workload, concurrency: int, requests: int) -> Run:
     """Keep ``concurrency`` requests under way until ``requests`` were sent.
 
-    Errors do not stop the load; they are counted by kind in :attr:`Run.errors`.
+    Errors do not stop the load; they are counted by kind in :attr:`Run.errors`. An answer that takes longer than
+    ``WORKSHOP_LLM_TIMEOUT`` is one of them.
+
+    Raises:
+        LLMUnavailable: when the server cannot be reached before the first request.
     """
 
     async def load(ask: _Asker) -> None:
@@ -166,13 +194,18 @@ def closed_loop(llm: LLM, workload: Workload, concurrency: int, requests: int) -
 def open_loop(llm: LLM, workload: Workload, rate: float, requests: int, seed: int = settings.seed) -> Run:
     """Send ``requests`` at ``rate`` per second on average, without waiting for answers.
 
-    The times between them are drawn from an exponential distribution (a Poisson process).
+    The times between them are drawn from an exponential distribution (a Poisson process). Errors as in
+    :func:`closed_loop`.
+
+    Raises:
+        LLMUnavailable: when the server cannot be reached before the first request.
+        ValueError: for a rate that is not above 0.
     """
 
     async def load(ask: _Asker) -> None:
         async def at(number: int, due: float) -> None:
             await asyncio.sleep(due - ask.now())
-            await ask(number, due)
+            await ask(number, due)  # counted from when it was due, even if this process was late to send it
 
         await asyncio.gather(*(at(number, due) for number, due in enumerate(schedule(rate, requests, seed))))
 
@@ -194,8 +227,10 @@ def schedule(rate: float, requests: int, seed: int) -> list[float]:
 def compare_with_server(run: Run, before: Mapping[str, float], after: Mapping[str, float]) -> pd.DataFrame:
     """Put the client's figures beside what the server counted during the run.
 
-    Means are compared, because the server keeps exact sums but only coarse histograms. The client's times hold the
-    way through the network in addition.
+    Means are compared, because the server keeps exact sums but only coarse histograms. The two do not measure quite
+    the same: the server's clock for a request starts when it begins to prepare the prompt and stops when a token is
+    made; the client's holds the connection, the network and the text that is made of tokens as well. Times between
+    tokens hold none of that, except where the server gets too busy to send.
 
     Args:
         run: a closed loop; nothing else may use the server meanwhile.
@@ -218,7 +253,7 @@ def compare_with_server(run: Run, before: Mapping[str, float], after: Mapping[st
             1000 * np.mean([r.first_token for r in run.answered]),
             mean("vllm:time_to_first_token_seconds"),
         ),
-        "between tokens": (1000 * np.mean(run.inter_token), mean("vllm:inter_token_latency_seconds")),
+        "between tokens": (1000 * run.seconds_per_token, mean("vllm:inter_token_latency_seconds")),
         "whole answer": (1000 * np.mean([r.latency for r in run.answered]), mean("vllm:e2e_request_latency_seconds")),
     }
     found = pd.DataFrame.from_dict(rows, orient="index", columns=["client", "server"])
@@ -240,18 +275,23 @@ class _Asker:
         record = Record(due)
         self.records.append(record)
         try:
-            await self._stream(self._workload.body(self._llm.model, number), record)
-            if record.tokens != self._workload.tokens:
+            async with asyncio.timeout(settings.llm_timeout):
+                await self._stream(self._workload.body(self._llm.model, number), record)
+            if not record.error and (record.tokens != self._workload.tokens or not record.arrivals):
                 record.error = "incomplete answer"
         except httpx.HTTPStatusError as error:
             record.error = f"status {error.response.status_code}"
         except httpx.HTTPError as error:
             record.error = type(error).__name__
+        except TimeoutError:
+            record.error = "no answer in time"
+        except json.JSONDecodeError:
+            record.error = "unreadable answer"
         self._bar.update()
 
     async def _stream(self, body: dict[str, Any], record: Record) -> None:
-        # Lines of the event stream are read as they are: building a client library's objects for every token
-        # would take time from a server that runs on the same two cores.
+        # Lines of the event stream are read as they are: a client library builds objects for every token, which
+        # takes twice the time, and on a laptop the server needs those cores.
         async with self._http.stream("POST", f"{self._llm.url}/chat/completions", json=body) as answer:
             answer.raise_for_status()
             async for line in answer.aiter_lines():
@@ -260,31 +300,59 @@ class _Asker:
         record.end = self.now()
 
     def _take(self, chunk: dict[str, Any], record: Record) -> None:
-        if any(choice["delta"].get("content") for choice in chunk["choices"]):
+        if "error" in chunk:  # the status was sent before the server got into trouble
+            record.error = "error within the answer"
+        if any(choice["delta"].get("content") for choice in chunk.get("choices", [])):
             record.arrivals.append(self.now())
         if usage := chunk.get("usage"):
-            record.tokens = usage["completion_tokens"]
+            record.tokens, record.prompt_tokens = usage["completion_tokens"], usage["prompt_tokens"]
+            record.cached_tokens = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
 
 
-def _measure(llm: LLM, workload: Workload, label: str, load: float, requests: int, send: Any) -> Run:
-    async def run() -> Run:
+def _measure(
+    llm: LLM,
+    workload: Workload,
+    label: str,
+    load: float,
+    requests: int,
+    send: Callable[[_Asker], Coroutine[Any, Any, None]],
+) -> Run:
+    with contextlib.suppress(LLMRefused):  # refusals are counted with the load; without a server there is none
+        llm.models()
+
+    async def run(bar: tqdm) -> Run:
         key = {"Authorization": f"Bearer {llm.openai.api_key}"}
         limits = httpx.Limits(max_connections=None)  # an open loop may have any number under way
-        with tqdm(total=requests, desc=label, leave=False, disable=not settings.progress) as bar:
-            async with httpx.AsyncClient(
-                headers=key, timeout=settings.llm_timeout, limits=limits, verify=llm.trust
-            ) as http:
-                ask = _Asker(llm, workload, http, bar)
-                await send(ask)
-                return Run(label, load, ask.records, ask.now())
+        async with httpx.AsyncClient(headers=key, timeout=None, limits=limits, verify=llm.trust) as http:
+            ask = _Asker(llm, workload, http, bar)
+            await send(ask)
+            return Run(label, load, ask.records, ask.now())
 
-    return _in_a_thread(run())
+    with tqdm(total=requests, desc=label, leave=False, disable=not settings.progress) as bar:
+        return _in_a_thread(run(bar))
 
 
 def _in_a_thread(work: Coroutine[Any, Any, Run]) -> Run:
-    """Run a coroutine to its end, also from a notebook, whose own event loop is running."""
+    """Run a coroutine to its end, also from a notebook, whose own event loop is running.
+
+    An interruption (the stop button) ends the coroutine as well.
+    """
+    started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Task[Run]]] = Future()
+
+    async def supervised() -> Run:
+        task = asyncio.ensure_future(work)
+        started.set_result((asyncio.get_running_loop(), task))
+        return await task
+
     with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, work).result()
+        run = pool.submit(asyncio.run, supervised())
+        try:
+            return run.result()
+        except KeyboardInterrupt:
+            loop, task = started.result()
+            with contextlib.suppress(RuntimeError):  # the loop is closed: it ended at the same moment
+                loop.call_soon_threadsafe(task.cancel)
+            raise
 
 
 def lanes(run: Run) -> Iterator[tuple[int, Record]]:
