@@ -55,11 +55,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_unconfigure() -> None:
-    if "workshop_lib.processes" in sys.modules:
-        from workshop_lib import processes, services
+    from workshop_lib import processes, services  # not before the variables above are set
 
-        for service in services.services():
-            processes.stop(service)
+    for service in services.services():
+        processes.stop(service)
     shutil.rmtree(SCRATCH, ignore_errors=True)
 
 

@@ -81,7 +81,10 @@ def test_variables_that_are_read_are_listed(monkeypatch: pytest.MonkeyPatch) -> 
     assert only(doctor._variables()).verdict == "ok"
 
 
-def test_a_port_that_another_program_uses(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_that_another_program_uses(
+    use_settings: Callable[..., object], free_port: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_settings(mlflow_port=free_port(), llm_port=free_port())
     assert [finding.verdict for finding in doctor._ports()] == ["ok", "ok"]
     monkeypatch.setattr(processes, "port_in_use", lambda port: True)
     finding, _ = doctor._ports()

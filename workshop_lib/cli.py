@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 try:
     from workshop_lib.settings import MODULES, ROOT, SettingsError, settings
@@ -175,11 +175,11 @@ def _chosen(names: list[str] | None) -> list[Service]:
 def _show_services() -> None:
     from workshop_lib import processes, services
 
-    table = Table("service", "state", "address", "process", "started in", "log")
+    table = Table("service", "state", Column("address", overflow="fold"), "started in", Column("log", overflow="fold"))
     for service in services.services():
         found = processes.status(service)
         seconds = f"{found.start_seconds:.0f} s" if found.start_seconds else ""
-        table.add_row(found.name, found.state, found.url, str(found.pid or ""), seconds, escape(_short(found.log)))
+        table.add_row(found.name, found.state, found.url, seconds, escape(_short(found.log)))
     out.print(table)
 
 

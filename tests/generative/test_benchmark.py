@@ -263,6 +263,7 @@ def test_an_open_loop_does_not_wait_for_answers(scripted: Callable[..., LLM]) ->
     llm = scripted(WAIT, *ANSWER, together=6)  # nobody is answered before the sixth has asked
     run = benchmark.open_loop(llm, Workload(tokens=2), rate=100, requests=6)
     assert not run.errors and run.at_once == 6
+    assert [record.due for record in run.records] == benchmark.schedule(100, 6, benchmark.settings.seed)
     last = max(record.due for record in run.records)
     assert all(record.first_token >= last - record.due for record in run.records)  # the wait counts from the start
 
@@ -273,8 +274,10 @@ def test_a_load_that_is_interrupted_ends(scripted: Callable[..., LLM]) -> None:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background ignores it
     try:
         stop_button.start()
+        begun = time.perf_counter()
         with pytest.raises(KeyboardInterrupt):
             benchmark.closed_loop(llm, Workload(tokens=2), 1, requests=1)
+        assert time.perf_counter() - begun < 60  # the server would have kept it that long
     finally:
         signal.signal(signal.SIGINT, before)
 

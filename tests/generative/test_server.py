@@ -26,6 +26,15 @@ def test_it_listens_on_loopback_only_and_keeps_its_key_to_itself(llm: LLM) -> No
     assert httpx.get(f"{llm.url}/models").status_code == 401
 
 
+def test_it_tells_probabilities_wherever_the_course_lies(llm: LLM) -> None:
+    # vLLM compiles this part by itself, which kills the server in a folder with a space unless that is switched off.
+    assert server.llm_server().env["TORCHDYNAMO_DISABLE"] == "1"
+    start = "The capital of France is"
+    guess = llm.openai.completions.create(model=llm.model, prompt=start, max_tokens=1, temperature=0, logprobs=3)
+    likely = guess.choices[0].logprobs
+    assert likely and likely.top_logprobs and " Paris" in likely.top_logprobs[0]
+
+
 def test_its_memory_is_bounded(llm: LLM) -> None:
     service = server.llm_server()
     process = psutil.Process(processes.status(service).pid)

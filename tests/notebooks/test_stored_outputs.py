@@ -15,6 +15,7 @@ import pytest
 
 from workshop_lib import processes, services
 from workshop_lib.checkpoints import Checkpoint, Condition, at_least, at_most
+from workshop_lib.generative.server import llm_server
 from workshop_lib.notebooks import CELL_SECONDS, find_notebooks
 from workshop_lib.settings import ROOT, settings
 
@@ -27,6 +28,7 @@ Compare = Callable[[Path], subprocess.CompletedProcess[str]]
 def compare(tmp_path_factory: pytest.TempPathFactory) -> Compare:
     """Run a notebook under nbval; all of this module's notebooks share one new home."""
     home = tmp_path_factory.mktemp("home")
+    processes.start(llm_server())
     # The language model is the same in every home: its weights and its running server are shared.
     (home / "services").mkdir()
     for name in ("llm", "services/llm.json", "services/llm-key.txt"):

@@ -90,6 +90,20 @@ def test_it_opens_with_title_minutes_needs_and_place(path: Path) -> None:
     assert re.search(r"^\*\*Minutes\*\* \d+ · \*\*Needs\*\* .+ · \*\*Runs on\*\* .+", first.source, re.M)
 
 
+MINUTES = re.compile(r"^\*\*Minutes\*\* (\d+)", re.M)
+
+
+@pytest.mark.parametrize("module", EXPECTED)
+def test_readmes_and_notebooks_give_the_same_minutes(module: str) -> None:
+    page, front = (Path(path).read_text(encoding="utf-8") for path in (ROOT / module / "README.md", ROOT / "README.md"))
+    stated = {name: int(minutes) for name, minutes in re.findall(r"\(notebooks/(\w+)\.ipynb\) \| (\d+) \|", page)}
+    own = {path.stem: MINUTES.search(markdown(path)) for path in NOTEBOOKS if path.parts[0] == module}
+    assert stated == {name: int(found[1]) for name, found in own.items() if found}
+    total = sum(stated.values())
+    assert f"**Duration** {total} minutes" in page
+    assert re.search(rf"^\| \[{module}\].* \| {total} \|$", front, re.M)
+
+
 @each_notebook
 def test_parameters_come_before_all_other_code(path: Path) -> None:
     cells = code_cells(path)

@@ -43,6 +43,8 @@ def llm_server() -> Service:
         env={
             "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # one process: importing everything twice is most of a start
             "OMP_NUM_THREADS": str(len(os.sched_getaffinity(0))),
+            # Some functions would be compiled all the same, with a linker that fails in a folder with a space in its name.
+            "TORCHDYNAMO_DISABLE": "1",
             "VLLM_LOGGING_COLOR": "0",
             "TOKENIZERS_PARALLELISM": "false",
         },
