@@ -175,7 +175,7 @@ def _chosen(names: list[str] | None) -> list[Service]:
 def _show_services() -> None:
     from workshop_lib import processes, services
 
-    table = Table("service", "state", Column("address", overflow="fold"), "started in", Column("log", overflow="fold"))
+    table = Table("service", "state", Column("address", no_wrap=True), "started in", Column("log", overflow="fold"))
     for service in services.services():
         found = processes.status(service)
         seconds = f"{found.start_seconds:.0f} s" if found.start_seconds else ""

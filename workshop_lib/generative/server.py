@@ -43,7 +43,7 @@ def llm_server() -> Service:
         env={
             "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # one process: importing everything twice is most of a start
             "OMP_NUM_THREADS": str(len(os.sched_getaffinity(0))),
-            # Some functions would be compiled all the same, with a linker that fails in a folder with a space in its name.
+            # Some functions would be compiled all the same, by a linker that fails in folders with a space.
             "TORCHDYNAMO_DISABLE": "1",
             "VLLM_LOGGING_COLOR": "0",
             "TOKENIZERS_PARALLELISM": "false",
