@@ -401,12 +401,12 @@ def test_the_rules_for_documents_tell_bad_from_good(tmp_path: Path, monkeypatch:
     (tmp_path / "other.md").write_text("# One\n\n## Two (and a half)\n")
     (tmp_path / "README.md").write_text(
         "# T\n[a](other.md#two-and-a-half) [b](<a folder>) [c](https://x.example/y) [d](#t) [e](missing.md)\n"
-        '[f](other.md#three) ![g](no.png) [h](/work/x) <img src="gone.png"> [i](../..)\n```\n[j](nothing)\n```\n'
+        '[f](other.md#three) ![g](no.png) [h](/srv/x) <img src="gone.png"> [i](../..)\n```\n[j](nothing)\n```\n'
         "`[k](x)` `other.md` `./workshop run` `./nothing run` `nowhere/x.py` `generated/x.csv` `.env` `a/b`\n"
         "`America/New_York` `transactions.csv` `pip install x` `lost/` `models:/x@champion` `WORKSHOP_HOME`\n"
     )
     readme = Path("README.md")
-    assert broken_links(readme) == ["missing.md", "other.md#three", "no.png", "/work/x", "gone.png", "../.."]
+    assert broken_links(readme) == ["missing.md", "other.md#three", "no.png", "/srv/x", "gone.png", "../.."]
     assert missing_files(readme) == ["./nothing", "nowhere/x.py", "lost/"]
 
 
