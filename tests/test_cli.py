@@ -197,7 +197,7 @@ def test_scorecard_lists_targets_beside_measured_values(call: Call) -> None:
     assert lines["R² [held-out]"][:3] == [">= 0.85", "0.8612", "met"]
     assert lines["training"][1:3] == ["75 s", "missed"]
     assert "no value" in lines["rate"]
-    assert "Measured on" in answer.out and "cores" in answer.out
+    assert "1 of 3 targets met. Measured on" in answer.out and "cores" in answer.out
 
 
 @pytest.mark.usefixtures("measured")

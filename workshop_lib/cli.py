@@ -218,7 +218,8 @@ def scorecard(as_json: Annotated[bool, typer.Option("--json", help="Print a list
         )
         previous = heading
     out.print(table)
-    _say(f"Measured on {records[-1]['machine']}.")
+    met = sum(bool(record["met"]) for record in records)
+    _say(f"{met} of {len(records)} targets met. Measured on {records[-1]['machine']}.")
 
 
 @app.command()
