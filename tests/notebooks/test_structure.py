@@ -13,6 +13,7 @@ import nbformat
 import pytest
 from IPython.core.inputtransformer2 import TransformerManager
 
+from tests.syntax import broad_excepts
 from workshop_lib.notebooks import find_notebooks
 from workshop_lib.settings import MODULES, ROOT
 
@@ -198,17 +199,6 @@ def test_nothing_is_silenced_or_swallowed(path: Path) -> None:
         assert broad_excepts(parsed(cell)) == []
 
 
-def broad_excepts(tree: ast.Module) -> list[int]:
-    """Lines of handlers that catch everything; one that raises again lets nothing disappear."""
-    return [
-        handler.lineno
-        for handler in ast.walk(tree)
-        if isinstance(handler, ast.ExceptHandler)
-        and (handler.type is None or ast.unparse(handler.type) in ("Exception", "BaseException"))
-        and not any(isinstance(statement, ast.Raise) for statement in ast.walk(handler))
-    ]
-
-
 # --- Its stored outputs ---------------------------------------------------------------------------
 
 
@@ -336,48 +326,6 @@ def test_headings_of_a_readme_are_in_order(readme: Path) -> None:
     assert [pair for pair in pairwise(levels) if pair[1] > pair[0] + 1] == []
 
 
-# --- The library's rooms --------------------------------------------------------------------------
-
-ROOMS = ["data", "predictive", "generative", "serving", "orchestration", "monitoring", "optimization", "mlops"]
-"""In the order of the story: a room knows those to its left, the corridor knows none."""
-ABOVE_THE_STORY = {"cli", "doctor", "notebooks", "services"}
-LIBRARY = sorted((ROOT / "workshop_lib").rglob("*.py"))
-each_module = pytest.mark.parametrize("module", LIBRARY, ids=lambda path: str(path.relative_to(ROOT)))
-
-
-def imported_rooms(source: str) -> set[str]:
-    """Rooms of the library that a module's source imports."""
-    names = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return {name.split(".")[1] for name in names if name.startswith("workshop_lib.")} & set(ROOMS)
-
-
-def test_every_folder_of_the_library_is_a_room() -> None:
-    folders = {path.parent.name for path in LIBRARY} - {"workshop_lib"}
-    assert folders <= set(ROOMS)
-
-
-@each_module
-def test_a_room_imports_none_to_its_right(module: Path) -> None:
-    place = module.relative_to(ROOT / "workshop_lib").parts[0].removesuffix(".py")
-    reach = len(ROOMS) if place in ABOVE_THE_STORY else ROOMS.index(place) + 1 if place in ROOMS else 0
-    assert imported_rooms(module.read_text(encoding="utf-8")) - set(ROOMS[:reach]) == set()
-
-
-@each_module
-def test_no_module_is_too_long_to_read(module: Path) -> None:
-    assert len(module.read_text(encoding="utf-8").splitlines()) <= 400
-
-
-@each_module
-def test_no_module_swallows_errors(module: Path) -> None:
-    assert broad_excepts(ast.parse(module.read_text(encoding="utf-8"))) == []
-
-
 # --- The rules above see what they are meant to see -----------------------------------------------
 
 
@@ -408,9 +356,3 @@ def test_the_rules_for_documents_tell_bad_from_good(tmp_path: Path, monkeypatch:
     readme = Path("README.md")
     assert broken_links(readme) == ["missing.md", "other.md#three", "no.png", "/srv/x", "gone.png", "../.."]
     assert missing_files(readme) == ["./nothing", "nowhere/x.py", "lost/"]
-
-
-@pytest.mark.parametrize("source", ["import workshop_lib.mlops.gates", "from workshop_lib import mlops",
-                                    "def f():\n    from workshop_lib.mlops import gates"])  # fmt: skip
-def test_the_rule_for_rooms_sees_every_way_to_import(source: str) -> None:
-    assert imported_rooms(source) == {"mlops"}

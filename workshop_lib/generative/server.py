@@ -41,7 +41,8 @@ def llm_server() -> Service:
         health="/health",
         seconds=180,
         env={
-            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # one process: importing everything twice is most of a start
+            # The worker runs within the engine: each further process would import everything once more.
+            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
             "OMP_NUM_THREADS": str(len(os.sched_getaffinity(0))),
             # Some functions would be compiled all the same, by a linker that fails in folders with a space.
             "TORCHDYNAMO_DISABLE": "1",
