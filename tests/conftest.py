@@ -28,7 +28,8 @@ def _free_port() -> int:
 
 # The tests are about the defaults, whatever this machine's owner has set.
 for _name in list(os.environ):
-    if _name.upper().startswith("WORKSHOP_") and _name not in _OF_THE_ENTRY_POINT:
+    # A connection to S3 storage reaches the settings through the standard names.
+    if _name.upper().startswith(("WORKSHOP_", "AWS_")) and _name not in _OF_THE_ENTRY_POINT:
         del os.environ[_name]
 for _name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID", "PYTHONDONTWRITEBYTECODE"):
     os.environ.pop(_name, None)
@@ -37,6 +38,9 @@ os.environ |= {
     "WORKSHOP_PROGRESS": "false",
     "WORKSHOP_MLFLOW_PORT": str(_free_port()),
     "WORKSHOP_LLM_PORT": str(_free_port()),
+    "WORKSHOP_FORECASTER_PORT": str(_free_port()),
+    "WORKSHOP_FORECASTER_GRPC_PORT": str(_free_port()),
+    "WORKSHOP_API_PORT": str(_free_port()),
     "IPYTHONDIR": str(SCRATCH / "ipython"),  # no startup files and no history of this machine's owner
 }
 

@@ -84,10 +84,11 @@ def test_variables_that_are_read_are_listed(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_port_that_another_program_uses(
     use_settings: Callable[..., object], free_port: Callable[[], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    use_settings(mlflow_port=free_port(), llm_port=free_port())
-    assert [finding.verdict for finding in doctor._ports()] == ["ok", "ok"]
+    ports = ("mlflow_port", "llm_port", "forecaster_port", "forecaster_grpc_port", "api_port")
+    use_settings(**{name: free_port() for name in ports})
+    assert [finding.verdict for finding in doctor._ports()] == ["ok"] * 4
     monkeypatch.setattr(processes, "port_in_use", lambda port: True)
-    finding, _ = doctor._ports()
+    finding, *_ = doctor._ports()
     assert finding.verdict == "problem"
     assert "used by another program" in finding.found and "WORKSHOP_MLFLOW_PORT" in finding.advice
 
@@ -99,6 +100,8 @@ def test_an_endpoint_that_does_not_answer(use_settings: Callable[..., object]) -
     assert cluster.found == "ray://head:10001"
     use_settings(mlflow_uri="postgresql://u:p@db/mlflow")
     assert doctor._endpoints() == []
+    use_settings(forecaster_endpoint="http://127.0.0.1:9", api_endpoint="http://127.0.0.1:9")
+    assert [finding.verdict for finding in doctor._endpoints()] == ["problem", "problem"]
     assert client  # loaded before the settings are changed, so that it sees them
     use_settings(llm_endpoint="http://127.0.0.1:9/v1", llm_retries=0)
     model = only(doctor._endpoints())

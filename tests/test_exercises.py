@@ -10,9 +10,9 @@ from workshop_lib import exercises
 from workshop_lib.exercises import Exercise, check
 
 HALF = Exercise(
-    right=lambda answer: abs(answer - 0.5) < 1e-9,  # type: ignore[operator]
+    right=lambda answer: abs(answer - 0.5) < 1e-9,
     hint="Divide one by two.",
-    near_misses=[(lambda answer: answer == 2, "The other way <round>."), (lambda a: a["x"], "Not a table.")],  # type: ignore[index]
+    near_misses=[(lambda answer: answer == 2, "The other way <round>."), (lambda a: a["x"], "Not a table.")],
 )
 
 

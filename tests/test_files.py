@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from workshop_lib.files import atomic_path, locked, sha256, write_text
+from workshop_lib.files import atomic_path, locked, secret, sha256, write_text
 
 
 def names(folder: Path) -> list[str]:
@@ -96,3 +96,10 @@ def test_locked_lets_one_process_at_a_time_in(tmp_path: Path) -> None:
     for worker in workers:
         worker.join()
     assert path.read_text() == "5"
+
+
+def test_a_secret_is_made_once_for_its_owner_only(tmp_path: Path) -> None:
+    file = tmp_path / "services" / "key.txt"
+    first = secret(file)
+    assert len(first) >= 32 and secret(file) == first != secret(tmp_path / "other.txt")
+    assert file.stat().st_mode & 0o777 == 0o600

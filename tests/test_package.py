@@ -22,6 +22,7 @@ def test_every_library_that_reports_home_is_told_not_to() -> None:
     telemetry = {
         **{"DO_NOT_TRACK": "true", "MLFLOW_DISABLE_TELEMETRY": "true", "VLLM_NO_USAGE_STATS": "1"},
         **{"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1", "RAY_USAGE_STATS_ENABLED": "0"},
+        "ORT_DISABLE_TELEMETRY": "1",
     }
     assert telemetry.items() <= imported().items()
 

@@ -7,8 +7,13 @@ from workshop_lib import services
 
 
 def test_what_runs_elsewhere_is_not_started_here(use_settings: Callable[..., object]) -> None:
-    assert [service.name for service in services.services()] == ["mlflow", "llm"]
-    use_settings(mlflow_uri="https://mlflow.example", llm_endpoint="https://granite.example/v1")
+    assert [service.name for service in services.services()] == ["mlflow", "llm", "forecaster", "api"]
+    use_settings(
+        mlflow_uri="https://mlflow.example",
+        llm_endpoint="https://granite.example/v1",
+        forecaster_endpoint="https://forecaster.example",
+        api_endpoint="https://api.example",
+    )
     assert services.services() == []
 
 

@@ -15,6 +15,7 @@ NO_TELEMETRY = {
     "GRADIO_ANALYTICS_ENABLED": "False",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
+    "ORT_DISABLE_TELEMETRY": "1",  # ONNX Runtime reports from Linux too since 1.31
 }
 
 # OpenMP threads that wait shall sleep, not spin: beside one busy browser tab, XGBoost's training takes

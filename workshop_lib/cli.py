@@ -251,7 +251,11 @@ def _generated(module: str | None) -> list[Path]:
 
     They are named one by one, because WORKSHOP_HOME may be a folder that holds a learner's own files too.
     """
-    products = {"1-predictive": ["data", "data-own", "mlflow", "models", "predictions"], "2-generative": ["llm"]}
+    products = {
+        "1-predictive": ["data", "data-own", "mlflow", "models", "predictions"],
+        "2-generative": ["llm"],
+        "3-serving": ["benchmarks", "forecasts"],
+    }
     names = products.get(module, []) if module else [*chain(*products.values()), *RECORDS]
     # What an interrupted preparation left behind starts with a dot (workshop_lib.files.atomic_path).
     return [path for name in names for path in (settings.home / name, *settings.home.glob(f".{name}.*"))]

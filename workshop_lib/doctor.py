@@ -115,11 +115,17 @@ def _ports() -> list[Finding]:
 
 def _endpoints() -> list[Finding]:
     findings = []
-    if settings.mlflow_uri and settings.mlflow_uri.startswith("http"):
-        answers = _answers(settings.mlflow_uri.rstrip("/") + "/health")
-        advice = "" if answers else "Check WORKSHOP_MLFLOW_URI and whether the server runs."
-        found = f"{settings.mlflow_uri} {'answers' if answers else 'does not answer'}"
-        findings.append(Finding("MLflow server", found, "ok" if answers else "problem", advice))
+    tracking = settings.mlflow_uri if settings.mlflow_uri and settings.mlflow_uri.startswith("http") else None
+    for name, field, url, health in (
+        ("MLflow server", "mlflow_uri", tracking, "/health"),
+        ("forecaster", "forecaster_endpoint", settings.forecaster_endpoint, "/v2/health/ready"),
+        ("business API", "api_endpoint", settings.api_endpoint, "/health/ready"),
+    ):
+        if url:
+            answers = _answers(url.rstrip("/") + health)
+            advice = "" if answers else f"Check WORKSHOP_{field.upper()} and whether the server runs."
+            found = f"{url} {'answers' if answers else 'does not answer'}"
+            findings.append(Finding(name, found, "ok" if answers else "problem", advice))
     if settings.llm_endpoint:
         findings.append(_language_model())
     if settings.ray_address:

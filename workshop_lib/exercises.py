@@ -13,18 +13,23 @@ import html
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from typing import Any
 
-_ROOMS = {"1": "workshop_lib.predictive.exercises", "2": "workshop_lib.generative.exercises"}
+_ROOMS = {
+    "1": "workshop_lib.predictive.exercises",
+    "2": "workshop_lib.generative.exercises",
+    "3": "workshop_lib.serving.exercises",
+}
 
 
 @dataclass(frozen=True)
 class Exercise:
     """What makes an answer right, and what to say about the likeliest wrong ones."""
 
-    right: Callable[[object], bool]
+    right: Callable[[Any], bool]
     hint: str
     """For an answer that is missing or wrong in no foreseen way."""
-    near_misses: Sequence[tuple[Callable[[object], bool], str]] = ()
+    near_misses: Sequence[tuple[Callable[[Any], bool], str]] = ()
     """Tests for foreseen mistakes with the hint that helps each."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -55,6 +56,16 @@ def locked(path: Path) -> Iterator[None]:
     with path.with_suffix(".lock").open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield
+
+
+def secret(path: Path) -> str:
+    """The random secret in a file that only its owner can read; made once, the first time that it is asked for."""
+    with locked(path):
+        if not path.exists():
+            with atomic_path(path) as draft:
+                draft.touch(mode=0o600)
+                draft.write_text(secrets.token_urlsafe(24), encoding="utf-8")
+        return path.read_text(encoding="utf-8")
 
 
 def write_text(target: Path, text: str) -> None:

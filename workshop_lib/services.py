@@ -6,13 +6,20 @@ import sys
 
 from workshop_lib.generative.server import llm_server
 from workshop_lib.processes import HOST, Service
+from workshop_lib.serving.api_client import api_service
+from workshop_lib.serving.local import forecaster_service
 from workshop_lib.settings import settings
 
 
 def services() -> list[Service]:
     """The services that ``./workshop up`` starts; one whose endpoint is set is not among them."""
-    elsewhere = settings.mlflow_uri and settings.mlflow_uri.startswith("http")
-    return [*([] if elsewhere else [mlflow_server()]), *([] if settings.llm_endpoint else [llm_server()])]
+    tracking_elsewhere = settings.mlflow_uri and settings.mlflow_uri.startswith("http")
+    return [
+        *([] if tracking_elsewhere else [mlflow_server()]),
+        *([] if settings.llm_endpoint else [llm_server()]),
+        *([] if settings.forecaster_endpoint else [forecaster_service()]),
+        *([] if settings.api_endpoint else [api_service()]),
+    ]
 
 
 def mlflow_server() -> Service:

@@ -12,9 +12,9 @@ import os
 import re
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableSource
@@ -34,6 +34,15 @@ MODULES = (
 
 # Read by the entry point before Python starts, hence no fields below.
 BOOTSTRAP_VARIABLES = frozenset({"WORKSHOP_ENV", "WORKSHOP_PYTHON"})
+
+# OpenShift AI injects a connection into a workbench under these names.
+S3_CONNECTION = {
+    "s3_endpoint": "AWS_S3_ENDPOINT",
+    "s3_bucket": "AWS_S3_BUCKET",
+    "s3_region": "AWS_DEFAULT_REGION",
+    "s3_access_key": "AWS_ACCESS_KEY_ID",
+    "s3_secret_key": "AWS_SECRET_ACCESS_KEY",
+}
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -64,6 +73,18 @@ class Thresholds(BaseModel):
     llm_prediction_error: Share = Field(0.05, description="planned memory against what the server reports")
     llm_metrics_gap: Share = Field(0.10, description="benchmark figures against the server's own metrics")
     prompt_gain: float = Field(0.15, gt=0, description="quality of the chosen prompt over the zero-shot one's")
+    trees_difference: float = Field(1e-5, gt=0, description="largest relative difference of OpenVINO's tree models")
+    trees_row_ms: float = Field(0.5, gt=0, description="one row through OpenVINO, milliseconds")
+    trees_over_sklearn: float = Field(50, gt=0, description="scikit-learn's time for one row over OpenVINO's")
+    endpoint_difference: float = Field(1e-5, gt=0, description="largest relative difference of a served forecast")
+    endpoint_p95_ms: float = Field(100, gt=0, description="95% of the forecaster's answers within, milliseconds")
+    endpoint_requests_per_second: float = Field(100, gt=0, description="requests that the forecaster sustains per s")
+    endpoint_memory_gib: float = Field(2, gt=0, description="memory of the forecaster's process, GiB")
+    endpoint_cores: float = Field(0.5, gt=0, description="processor cores of the forecaster's process at that load")
+    endpoint_p99_ms: float = Field(50, gt=0, description="99% of the answers within, at half of the most it can do, ms")
+    endpoint_over_mlflow: float = Field(20, gt=0, description="answers per second over MLflow's scikit-learn server's")
+    endpoint_over_mlflow_onnx: float = Field(1.3, gt=0, description="the same over MLflow's ONNX server's")
+    endpoint_of_ceiling: Share = Field(0.75, description="the same over the KServe SDK's with a constant answer")
     significance: Share = Field(0.05, description="p-value below which a challenger counts as better")
 
 
@@ -102,7 +123,46 @@ class Settings(BaseSettings):
     llm_sequences: int = Field(16, ge=1, description="requests that the local server works on at once")
     llm_timeout: float = Field(120, gt=0, description="longest wait for an answer, seconds")
     llm_retries: int = Field(2, ge=0, description="further attempts when an endpoint is busy or fails")
+    forecaster_endpoint: str | None = Field(
+        None, description="forecaster behind the Open Inference Protocol, such as https://forecaster.example"
+    )
+    forecaster_grpc_endpoint: str | None = Field(None, description="the same over gRPC, as host:port")
+    forecaster_token: SecretStr | None = Field(None, description="bearer token of that endpoint")
+    forecaster_ca_file: Path | None = Field(None, description="certificate authority of that endpoint, a PEM file")
+    forecaster_port: int = Field(8200, ge=1024, le=65535, description="local port of the forecaster, HTTP")
+    forecaster_grpc_port: int = Field(8201, ge=1024, le=65535, description="local port of the forecaster, gRPC")
+    forecaster_model: str = Field("models:/sales-forecaster@champion", description="registered model to serve here")
+    forecaster_openvino_rows: int = Field(
+        256, ge=1, description="rows per request from which OpenVINO answers instead of ONNX Runtime"
+    )
+    forecaster_reload_seconds: float = Field(2, gt=0, description="how often the server looks for a new champion")
+    forecaster_max_rows: int = Field(10_000, ge=1, description="most rows in one request")
+    forecaster_timeout: float = Field(2, gt=0, description="longest wait for a forecast, seconds")
+    forecaster_routes: Path | None = Field(
+        None, description="JSON file with the forecaster's versions and their shares of the traffic"
+    )
+    api_endpoint: str | None = Field(None, description="business API to use, such as https://api.example")
+    api_port: int = Field(8300, ge=1024, le=65535, description="local port of the business API")
+    api_key: SecretStr | None = Field(None, description="key that the business API asks for; made here when unset")
+    api_concurrency: int = Field(16, ge=1, description="requests that the business API works on at once")
+    api_queue: int = Field(64, ge=0, description="requests that wait for their turn there; more are turned away")
+    api_timeout: float = Field(5, gt=0, description="longest time for a request there, seconds")
+    api_llm_concurrency: int = Field(4, ge=1, description="requests at once there that need the language model")
+    api_llm_timeout: float = Field(30, gt=0, description="longest time for such a request, seconds")
+    churn_threshold: Share = Field(0.1667, description="probability of leaving from which a contact pays")
+    bind_host: str = Field("127.0.0.1", description="address that servers listen on; 0.0.0.0 in a container")
+    s3_endpoint: str | None = Field(None, description="S3-compatible storage for models; or AWS_S3_ENDPOINT")
+    s3_bucket: str | None = Field(None, description="bucket for models there; or AWS_S3_BUCKET")
+    s3_region: str = Field("us-east-1", description="region of that storage; or AWS_DEFAULT_REGION")
+    s3_access_key: SecretStr | None = Field(None, description="key of that storage; or AWS_ACCESS_KEY_ID")
+    s3_secret_key: SecretStr | None = Field(None, description="its secret; or AWS_SECRET_ACCESS_KEY")
+    max_body_bytes: int = Field(4 * 2**20, ge=1024, description="largest body that the servers accept, bytes")
     thresholds: Thresholds = Thresholds()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _use_connection(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return {field: os.environ[name] for field, name in S3_CONNECTION.items() if os.environ.get(name)} | values
 
     @field_validator("jobs")
     @classmethod
@@ -111,7 +171,7 @@ class Settings(BaseSettings):
             raise ValueError("-1 (one worker per core) or a number of workers from 1 up")
         return jobs
 
-    @field_validator("home", "data")
+    @field_validator("home", "data", "forecaster_routes")
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:
         # Notebooks run in their own folders: a relative path would mean something else in each.
@@ -124,14 +184,20 @@ class Settings(BaseSettings):
             raise ValueError("an existing folder with the files described in README.md")
         return path
 
-    @field_validator("llm_endpoint")
+    @field_validator("llm_endpoint", "forecaster_endpoint", "api_endpoint")
     @classmethod
     def _web_address(cls, url: str | None) -> str | None:
         if url is not None and not re.match(r"https?://[^/\s]+", url):
-            raise ValueError("an address that starts with http:// or https:// and usually ends in /v1")
+            raise ValueError("an address that starts with http:// or https://; an LLM's usually ends in /v1")
         return url and url.rstrip("/")
 
-    @field_validator("llm_ca_file")
+    @field_validator("s3_endpoint")
+    @classmethod
+    def _with_scheme(cls, url: str | None) -> str | None:
+        # People type a connection's address without it, and boto3 takes no address without it.
+        return f"https://{url}" if url and "://" not in url else url
+
+    @field_validator("llm_ca_file", "forecaster_ca_file")
     @classmethod
     def _existing_file(cls, path: Path | None) -> Path | None:
         if path is not None and not path.is_file():
@@ -180,6 +246,11 @@ class Settings(BaseSettings):
     def llm_dir(self) -> Path:
         """Checkpoints of language models that were built here."""
         return self.home / "llm"
+
+    @property
+    def routes_file(self) -> Path:
+        """The forecaster's versions and their shares of the traffic."""
+        return self.forecaster_routes or self.home / "services" / "routes.json"
 
     @property
     def runs_dir(self) -> Path:

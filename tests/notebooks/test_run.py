@@ -29,6 +29,11 @@ PARAMETERS: dict[str, dict[str, object]] = {
     "02_api_testing": {"question": "Name two fruits.", "temperatures": [0.0, 1.0], "samples": 2},
     "03_prompt_optimization": {"choosing": 4, "reporting": 5, "streams": 4},
     "04_performance_benchmark": {"tokens": 8, "levels": [1, 10], "open_seconds": 2},
+    "01_openvino_for_forests": {"trees": 20, "batches": [1, 1024], "seconds": 0.05},
+    "02_serve_forecaster": {"day": "2017-12-05", "shown": 5},
+    "03_business_api": {"category": "CHEESE", "known_until": "2017-12-09", "burst_workers": 48, "burst_seconds": 1.0},
+    "04_load_test": {"connections": [1, 4], "shares": [0.5, 1.0], "batches": [4, 512], "sustained_seconds": 4},
+    "05_release_strategies": {"rate": 20, "flagged": 5},
 }
 """Values for each notebook that are not the ones its stored outputs were made with."""
 

@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import nbformat
@@ -21,11 +21,13 @@ from workshop_lib.settings import ROOT, settings
 
 HERE = Path(__file__).parent
 NOTEBOOKS = find_notebooks()
+OWN_SERVICES = ("mlflow", "forecaster", "api")
+"""Services that know the home they were started in."""
 Compare = Callable[[Path], subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="module")
-def compare(tmp_path_factory: pytest.TempPathFactory) -> Compare:
+def compare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compare]:
     """Run a notebook under nbval; all of this module's notebooks share one new home."""
     home = tmp_path_factory.mktemp("home")
     processes.start(llm_server())
@@ -45,13 +47,17 @@ def compare(tmp_path_factory: pytest.TempPathFactory) -> Compare:
             capture_output=True, text=True, check=False,
         )  # fmt: skip
 
-    return with_nbval
+    yield with_nbval
+    down = [sys.executable, "-m", "workshop_lib.cli", "down", *OWN_SERVICES]
+    subprocess.run(down, env=os.environ | {"WORKSHOP_HOME": str(home)}, capture_output=True, check=True)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _no_service_of_another_home() -> None:
-    """The port is this home's now: an MLflow server that an earlier test left on it knows another home."""
-    processes.stop(services.mlflow_server())
+    """The ports are this home's now: a server that an earlier test left on one of them knows another home."""
+    for service in services.services():
+        if service.name in OWN_SERVICES:
+            processes.stop(service)
 
 
 def test_there_is_something_to_compare() -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import secrets
 import sys
 from pathlib import Path
 
-from workshop_lib.files import atomic_path, locked
+from workshop_lib.files import secret
 from workshop_lib.generative.weights import NAME, build_checkpoint
 from workshop_lib.processes import HOST, Service
 from workshop_lib.settings import settings
@@ -61,13 +60,7 @@ def served_name() -> str:
 
 def local_api_key() -> str:
     """The local server's key: made at random once, readable by its owner only."""
-    path = settings.home / "services" / "llm-key.txt"
-    with locked(path):
-        if not path.exists():
-            with atomic_path(path) as draft:
-                draft.touch(mode=0o600)
-                draft.write_text(secrets.token_urlsafe(24), encoding="utf-8")
-        return path.read_text(encoding="utf-8")
+    return secret(settings.home / "services" / "llm-key.txt")
 
 
 def _prepare() -> dict[str, str]:

@@ -60,11 +60,11 @@ EXERCISES = {
         hint="Compare the latest training day with the earliest test day; the order within each does not count.",
         near_misses=[
             (
-                lambda answer: answer(_days("2017-01-01"), _days("2017-01-02")) and not answer(_EARLY, _LATE),  # type: ignore[operator]
+                lambda answer: answer(_days("2017-01-01"), _days("2017-01-02")) and not answer(_EARLY, _LATE),
                 "The days may come in any order: use the latest training day and the earliest test day.",
             ),
             (
-                lambda answer: answer(_EARLY, _LATE) and answer(_AROUND, _LATE),  # type: ignore[operator]
+                lambda answer: answer(_EARLY, _LATE) and answer(_AROUND, _LATE),
                 "A training day after the test days slips through. Look at the latest training day.",
             ),
         ],
@@ -77,7 +77,7 @@ EXERCISES = {
         ],
     ),
     "1.5.b": Exercise(
-        right=lambda answer: list(answer) == list(FEATURES),  # type: ignore[call-overload]
+        right=lambda answer: list(answer) == list(FEATURES),
         hint="The entry feature_names of the session's metadata is JSON: json.loads turns it into a list.",
         near_misses=[
             (
@@ -85,7 +85,7 @@ EXERCISES = {
                 "This is still the text of the metadata entry. json.loads turns it into a list.",
             ),
             (
-                lambda answer: sorted(answer) == sorted(FEATURES),  # type: ignore[call-overload]
+                lambda answer: sorted(answer) == sorted(FEATURES),
                 "All names are there, but the order is the model's: leave it as it stands in the file.",
             ),
         ],

@@ -1,0 +1,1 @@
+"""Module 3: models behind standard protocols, a business API in front, load, and releases without downtime."""

@@ -1,0 +1,82 @@
+"""The churn model in process: features of today's households and the champion as ONNX."""
+
+from __future__ import annotations
+
+import datetime as dt
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import mlflow
+import numpy as np
+
+from workshop_lib.predictive import churn, onnx_export, tracking
+from workshop_lib.predictive.champion import find_version
+from workshop_lib.serving.api_errors import InvalidInput
+from workshop_lib.serving.api_schemas import ChurnResponse, ModelVersion
+from workshop_lib.settings import settings
+
+URI = f"models:/{tracking.CHURN}@champion"
+
+
+def ensure_champion() -> None:
+    """Train and register a churn model where there is none."""
+    tracking.use_tracking(churn.EXPERIMENT)
+    if find_version(URI) is None:
+        churn.load_champion()
+
+
+class Households:
+    """Everything that answering about households takes. Making one loads the data and the champion.
+
+    Raises:
+        TrackingError: when MLflow cannot be used.
+        DataError: when the data cannot be used.
+    """
+
+    def __init__(self) -> None:
+        ensure_champion()
+        version = find_version(URI)
+        if version is None:
+            raise tracking.TrackingError(f"The registry has no {URI}.")
+        self.version = str(version.version)
+        model = mlflow.sklearn.load_model(f"models:/{tracking.CHURN}/{self.version}")
+        with tempfile.TemporaryDirectory(prefix="workshop-") as folder:
+            file = Path(folder) / "churn.onnx"
+            onnx_export.export(model, file, churn.FEATURES)
+            self._session = onnx_export.session(file, threads=1)
+        table = churn.load_current()
+        self.as_of: dt.date = table["cutoff"].iloc[0].date()
+        self._rows = table[list(churn.FEATURES)].to_numpy(dtype=np.float32)
+        self._ids = table["household_id"].tolist()
+        self._place = {str(household): place for place, household in enumerate(self._ids)}
+
+    def by_id(self, household_id: int | str) -> ChurnResponse:
+        """How likely a household of the shop is to leave.
+
+        Raises:
+            InvalidInput: with status 404 for one that did not shop lately.
+        """
+        place = self._place.get(str(household_id))
+        if place is None:
+            expected = (
+                f"a household that shopped in the {churn.WINDOW_DAYS} days before {self.as_of}, such as {self._ids[0]}"
+            )
+            raise InvalidInput("household_id", str(household_id), expected, status=404)
+        return self._answer(self._rows[[place]], self._ids[place])
+
+    def by_features(self, features: Mapping[str, float]) -> ChurnResponse:
+        """How likely a household with these features is to leave."""
+        return self._answer(np.array([[features[name] for name in churn.FEATURES]], dtype=np.float32), None)
+
+    def _answer(self, row: np.ndarray, household_id: int | str | None) -> ChurnResponse:
+        probability = float(onnx_export.predict(self._session, row)[0])
+        return ChurnResponse(
+            household_id=household_id,
+            probability=probability,
+            horizon_days=churn.HORIZON_DAYS,
+            threshold=settings.churn_threshold,
+            contact=probability >= settings.churn_threshold,
+            as_of=None if household_id is None else self.as_of,
+            model=ModelVersion(name=tracking.CHURN, version=self.version),
+        )
