@@ -170,6 +170,13 @@ def port_in_use(port: int) -> bool:
         return probe.connect_ex((HOST, port)) == 0
 
 
+def free_port() -> int:
+    """A loopback port that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
 def _spawn(service: Service) -> psutil.Process:
     stop(service)  # what is left of one that was killed: its children may still hold memory and ports
     more = service.prepare() if service.prepare else {}

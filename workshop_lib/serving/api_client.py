@@ -8,13 +8,12 @@ Quick to import: nothing of the server itself is loaded.
 
 from __future__ import annotations
 
-import socket
 import sys
 from dataclasses import dataclass
 
 from workshop_lib import processes
 from workshop_lib.files import secret
-from workshop_lib.processes import HOST, Service
+from workshop_lib.processes import Service
 from workshop_lib.settings import settings
 
 
@@ -92,10 +91,7 @@ def start_another(name: str, env: dict[str, str]) -> Service:
     Raises:
         ServiceError: when it cannot be started.
     """
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port = int(probe.getsockname()[1])
-    service = api_service(name, port, env)
+    service = api_service(name, processes.free_port(), env)
     processes.stop(service)  # one of the same name, left over with other settings
     processes.start_with_progress(service)
     return service

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from workshop_lib import data, processes
 from workshop_lib.predictive.champion import load_package
-from workshop_lib.processes import HOST, Service
+from workshop_lib.processes import Service
 from workshop_lib.serving.forecaster_client import NAME, v2_body
 from workshop_lib.serving.routing import Backend
 from workshop_lib.settings import settings
@@ -93,10 +92,3 @@ def samples(url: str) -> Iterator[tuple[str, dict[str, str], float]]:
     for family in text_string_to_metric_families(httpx.get(f"{url}/metrics", timeout=5).raise_for_status().text):
         for sample in family.samples:
             yield sample.name, sample.labels, sample.value
-
-
-def free_port() -> int:
-    """A loopback port that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])

@@ -32,7 +32,6 @@ from workshop_lib.serving.release_report import Release, Step
 from workshop_lib.serving.release_servers import (
     Server,
     answered,
-    free_port,
     questions,
     samples,
     start_together,
@@ -75,7 +74,7 @@ class Stage:
         self._prefix = f"release-{os.getpid()}-{next(_NUMBERS)}"
         self.routes_file = settings.home / "services" / self._prefix / "routes.json"
         self.api = api_service(
-            f"{self._prefix}-api", free_port(), {"WORKSHOP_FORECASTER_ROUTES": str(self.routes_file)}
+            f"{self._prefix}-api", processes.free_port(), {"WORKSHOP_FORECASTER_ROUTES": str(self.routes_file)}
         )
         self._load: BackgroundLoad | None = None
         self._steps: list[Step] = []
@@ -95,7 +94,7 @@ class Stage:
             env: other settings for its process.
         """
         service = forecaster_service(
-            f"models:/{FORECASTER}/{version}", f"{self._prefix}-{name}", free_port(), free_port()
+            f"models:/{FORECASTER}/{version}", f"{self._prefix}-{name}", processes.free_port(), processes.free_port()
         )
         self._known[name] = Server(name, version, replace(service, env=dict(env or {})))
         return self._known[name]

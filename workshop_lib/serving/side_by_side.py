@@ -16,7 +16,6 @@ import contextlib
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -184,7 +183,7 @@ def course(forest: Scratch | None, label: str, *options: str, variables: Mapping
         variables: further ones of its environment.
     """
     champion = f"models:/{NAME}@champion"
-    service = forecaster_service(champion, _name(label), _free_port(), _free_port())
+    service = forecaster_service(champion, _name(label), processes.free_port(), processes.free_port())
     if forest is not None:
         service = replace(service, env=forest.variables | dict(variables or {}), prepare=None)
     service = replace(service, command=(*service.command, *options))
@@ -215,7 +214,7 @@ def mlflow_onnx(forest: Scratch, label: str = MLFLOW_ONNX) -> Rival:
 
 
 def _mlflow(forest: Scratch, label: str, uri: str) -> Service:
-    port = _free_port()
+    port = processes.free_port()
     command = ("-m", "mlflow", "models", "serve", "--model-uri", uri, "--env-manager", "local", "--host", HOST)
     return Service(
         _name(label), port, (sys.executable, *command, "--port", str(port)), health="/ping", env=forest.variables
@@ -224,14 +223,14 @@ def _mlflow(forest: Scratch, label: str, uri: str) -> Service:
 
 def sdk(forest: Scratch, label: str, *options: str) -> Rival:
     """The KServe SDK's own server; options are those of :mod:`workshop_lib.serving.rivals`."""
-    port = _free_port()
+    port = processes.free_port()
     service = Service(_name(label), port, _rival("sdk", forest, port, *options), health="/v2/health/ready")
     return Rival(label, service, _V2_PATH, _v2, None if "constant" in options else _read_v2)
 
 
 def typed(forest: Scratch, label: str = TYPED) -> Rival:
     """A FastAPI endpoint with typed request and answer."""
-    port = _free_port()
+    port = processes.free_port()
     service = Service(_name(label), port, _rival("typed", forest, port), health="/openapi.json")
     return Rival(label, service, "/forecast", lambda rows: {"rows": rows.tolist()}, lambda answer: answer["units"])
 
@@ -266,12 +265,6 @@ def _rival(kind: str, forest: Scratch, port: int, *options: str) -> tuple[str, .
 
 def _name(label: str) -> str:
     return "rival-" + "-".join("".join(sign if sign.isalnum() else " " for sign in label.lower()).split())
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager
