@@ -184,7 +184,7 @@ def shadow_log(requests_of: str) -> pd.DataFrame:
     for part in (file.with_name(f"{file.name}.1"), file):  # a full log is kept once under the first name
         if part.is_file():
             found = map(json.loads, part.read_text(encoding="utf-8").splitlines())
-            lines += [line for line in found if line["request_id"].startswith(requests_of)]
+            lines += [line for line in found if line.get("request_id", "").startswith(requests_of)]
     columns = ["category", "dates", "version", "shadow_version", "units", "shadow_units", "ms", "shadow_ms", "error"]
     frame = pd.DataFrame(lines, columns=columns)
     frame["dates"] = frame["dates"].str.join(" ")
