@@ -52,7 +52,7 @@ def test_a_burst_is_answered_or_turned_away_at_once(narrow: Api) -> None:
     lines = [line for line in map(json.loads, log.splitlines()) if line.get("path") == "/forecast"]
     times = {status: [line["ms"] for line in lines if line["status"] == status] for status in (200, 503)}
     assert np.percentile(times[200], 95) < 1000 * settings.api_timeout / 2  # nobody waits long in a short queue
-    assert np.median(times[503]) < np.median(times[200]) / 5
+    assert np.median(times[503]) < np.median(times[200]) / 2  # the burst itself is work: reading comes before refusing
     metrics = httpx.get(f"{narrow.url}/metrics").text
     assert 'api_rejected_total{reason="full"}' in metrics and "api_requests_in_flight 1.0" in metrics
 
