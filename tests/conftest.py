@@ -41,6 +41,7 @@ os.environ |= {
     "WORKSHOP_FORECASTER_PORT": str(_free_port()),
     "WORKSHOP_FORECASTER_GRPC_PORT": str(_free_port()),
     "WORKSHOP_API_PORT": str(_free_port()),
+    "WORKSHOP_DASHBOARD_PORT": str(_free_port()),
     "IPYTHONDIR": str(SCRATCH / "ipython"),  # no startup files and no history of this machine's owner
 }
 

@@ -268,10 +268,11 @@ def test_status_and_down_without_services_running(call: Call, home: Path) -> Non
     shown = call("status")
     assert shown.code == 0
     assert "mlflow" in shown.out and "stopped" in shown.out and "http://127.0.0.1:" in shown.out
-    assert call("down").out == "".join(f"{name}: was not running\n" for name in ("mlflow", "llm", "forecaster", "api"))
+    names = ("mlflow", "llm", "forecaster", "api", "dashboard")
+    assert call("down").out == "".join(f"{name}: was not running\n" for name in names)
     assert call("down", "llm").out == "llm: was not running\n"
     refused = call("up", "vllm")
-    assert refused.code == 1 and "no local service vllm. Known: mlflow, llm, forecaster, api" in refused.err
+    assert refused.code == 1 and "no local service vllm. Known: mlflow, llm, forecaster, api, dashboard" in refused.err
     assert not (home / "mlflow").exists()  # looking leaves no traces
 
 

@@ -84,9 +84,9 @@ def test_variables_that_are_read_are_listed(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_port_that_another_program_uses(
     use_settings: Callable[..., object], free_port: Callable[[], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ports = ("mlflow_port", "llm_port", "forecaster_port", "forecaster_grpc_port", "api_port")
+    ports = ("mlflow_port", "llm_port", "forecaster_port", "forecaster_grpc_port", "api_port", "dashboard_port")
     use_settings(**{name: free_port() for name in ports})
-    assert [finding.verdict for finding in doctor._ports()] == ["ok"] * 4
+    assert [finding.verdict for finding in doctor._ports()] == ["ok"] * 5
     monkeypatch.setattr(processes, "port_in_use", lambda port: True)
     finding, *_ = doctor._ports()
     assert finding.verdict == "problem"

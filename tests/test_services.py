@@ -7,14 +7,14 @@ from workshop_lib import services
 
 
 def test_what_runs_elsewhere_is_not_started_here(use_settings: Callable[..., object]) -> None:
-    assert [service.name for service in services.services()] == ["mlflow", "llm", "forecaster", "api"]
+    assert [service.name for service in services.services()] == ["mlflow", "llm", "forecaster", "api", "dashboard"]
     use_settings(
         mlflow_uri="https://mlflow.example",
         llm_endpoint="https://granite.example/v1",
         forecaster_endpoint="https://forecaster.example",
         api_endpoint="https://api.example",
     )
-    assert services.services() == []
+    assert [service.name for service in services.services()] == ["dashboard"]
 
 
 def test_mlflow_keeps_its_store_below_home(use_settings: Callable[..., object], tmp_path: Path) -> None:

@@ -255,6 +255,7 @@ def _generated(module: str | None) -> list[Path]:
         "1-predictive": ["data", "data-own", "mlflow", "models", "predictions"],
         "2-generative": ["llm"],
         "3-serving": ["benchmarks", "forecasts"],
+        "4-langchain": ["assistant", "screenshots"],
     }
     names = products.get(module, []) if module else [*chain(*products.values()), *RECORDS]
     # What an interrupted preparation left behind starts with a dot (workshop_lib.files.atomic_path).

@@ -19,6 +19,7 @@ _ROOMS = {
     "1": "workshop_lib.predictive.exercises",
     "2": "workshop_lib.generative.exercises",
     "3": "workshop_lib.serving.exercises",
+    "4": "workshop_lib.orchestration.exercises",
 }
 
 

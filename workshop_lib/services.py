@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from workshop_lib.generative.server import llm_server
+from workshop_lib.orchestration.local import dashboard_service
 from workshop_lib.processes import HOST, Service
 from workshop_lib.serving.api_client import api_service
 from workshop_lib.serving.local import forecaster_service
@@ -19,6 +20,7 @@ def services() -> list[Service]:
         *([] if settings.llm_endpoint else [llm_server()]),
         *([] if settings.forecaster_endpoint else [forecaster_service()]),
         *([] if settings.api_endpoint else [api_service()]),
+        dashboard_service(),
     ]
 
 

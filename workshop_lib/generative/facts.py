@@ -148,7 +148,7 @@ def choose_products(count: int, products: pd.DataFrame | None = None, seed: int 
         & (products["price"] >= 0.1)
     ]
     known = {column for column in ("product_type", "package_size") if column in suited and suited[column].notna().any()}
-    suited = suited[[_says_enough(row, known) for row in suited.to_dict("records")]]
+    suited = suited[[says_enough(row, known) for row in suited.to_dict("records")]]
     if len(suited) < count:
         raise ValueError(f"The catalogue has {len(suited)} suitable products; {count} were asked for.")
     suited = suited.sort_values(["units", "product_id"], ascending=[False, True])
@@ -165,16 +165,21 @@ def as_table(products: list[ProductFacts]) -> pd.DataFrame:
     return table.set_index(pd.Index([product.product_id for product in products], name="product_id"))
 
 
-def _text(row: Mapping[str, object], column: str) -> str:
-    value = row.get(column)
-    return value.strip() if isinstance(value, str) else ""
+def says_enough(row: Mapping[str, object], known: set[str]) -> bool:
+    """Whether a row has a type and a package size that can be read, as far as the catalogue knows any.
 
-
-def _says_enough(row: Mapping[str, object], known: set[str]) -> bool:
-    """Whether a row has a type and a package size that can be read, as far as the catalogue knows any."""
+    Args:
+        row: of the products table.
+        known: those of ``product_type`` and ``package_size`` that must say something.
+    """
     type_, size = _text(row, "product_type"), _text(row, "package_size")
     if "product_type" in known and (not type_ or len(type_) >= _CUT_OFF):
         return False
     if "package_size" in known and readable_size(size) is None:
         return False
     return not set(re.findall(r"[a-z]+", readable(type_ or str(row["category"])))) <= _VAGUE
+
+
+def _text(row: Mapping[str, object], column: str) -> str:
+    value = row.get(column)
+    return value.strip() if isinstance(value, str) else ""
