@@ -151,7 +151,7 @@ class Settings(BaseSettings):
     forecaster_openvino_rows: int = Field(
         256, ge=1, description="rows per request from which OpenVINO answers instead of ONNX Runtime"
     )
-    forecaster_reload_seconds: float = Field(2, gt=0, description="how often the server looks for a new champion")
+    reload_seconds: float = Field(2, gt=0, description="how often servers look for a new champion in the registry")
     forecaster_max_rows: int = Field(10_000, ge=1, description="most rows in one request")
     forecaster_timeout: float = Field(2, gt=0, description="longest wait for a forecast, seconds")
     forecaster_routes: Path | None = Field(

@@ -22,7 +22,7 @@ NOTEBOOKS = find_notebooks()
 PARAMETERS: dict[str, dict[str, object]] = {
     "01_data_exploration": {"top_categories": 8, "promoted_from": 0.2},
     "02_feature_engineering": {"categories": 40, "proof_days": 10},
-    "03_train_forecaster": {"categories": 110, "folds": 2, "search_trees": 10},
+    "03_train_forecaster": {"categories": 40, "folds": 2, "search_trees": 10},
     "04_churn_with_mlflow": {"cutoffs": 7, "search_trials": 2, "contact_cost": 3.0},
     "05_export_onnx": {"forest_trees": 20, "batches": [1, 32]},
     "01_resource_planning": {"sequences": 4, "length": 2048},
@@ -36,7 +36,7 @@ PARAMETERS: dict[str, dict[str, object]] = {
     "05_release_strategies": {"rate": 20, "flagged": 5},
     "01_model_wrappers": {"category": "CHEESE", "household": 1, "days_ahead": 3},
     "02_product_analysis": {"category": "CHEESE", "many": 6, "few": 2, "backtest": 30},
-    "03_customer_insight": {"household_id": 2383, "contacts": 4, "list_length": 3},
+    "03_customer_insight": {"household_id": 1, "contacts": 4, "list_length": 3},
     "04_market_analysis": {"shown": ["CHEESE", "SOUP"], "shuffles": 60, "departments": ["GROCERY"]},
     "05_dashboard": {"category": "CHEESE", "household": 1, "question": "How much cheese will we sell tomorrow?"},
     "06_end_to_end": {"requests": 30, "at_once": 2, "delay": 8.0},

@@ -202,7 +202,7 @@ def test_requests_at_once_do_not_wait_for_each_other(proxy: Proxy, client: httpx
             thread.start()
         for thread in threads:
             thread.join()
-    assert time.monotonic() - begun < 1.5
+    assert time.monotonic() - begun < 3  # one after the other they would take four seconds
     assert proxy.requests == 8
 
 

@@ -43,15 +43,14 @@ def api(parts: Parts) -> Iterator[TestClient]:
 
 
 @pytest.fixture
-def routed(parts: Parts, package: Package, tmp_path: Path) -> Iterator[Callable[..., TestClient]]:
+def routed(parts: Parts, tmp_path: Path) -> Iterator[Callable[..., TestClient]]:
     """The API with routes of its own: ``routed(blue=url, green=url)``."""
     opened: list[TestClient] = []
 
     def start(routes: Routes) -> TestClient:
         file = tmp_path / "routes.json"
         write_routes(routes, file)
-        forecasts = Forecasts(parts.forecasts.demand, package, Router(file))
-        app = create_app(Parts(forecasts, parts.households, Texts()))
+        app = create_app(Parts(Forecasts(Router(file)), parts.households, Texts()))
         opened.append(TestClient(app, headers={"X-API-Key": api_client.api_key()}).__enter__())
         return opened[-1]
 
@@ -415,7 +414,7 @@ def test_one_version_makes_all_days_of_a_forecast(
     routed: Any, forecaster: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = routed(backends(blue=forecaster.url))
-    versions = iter(["1", "1", "2", "2", "2", "2"])
+    versions = iter(["8001", "8001", *["8002"] * 4])  # that the registry does not have
     calls = []
 
     async def infer(self: ForecasterClient, url: str, rows: np.ndarray, request_id: str = "") -> Answer:
@@ -425,7 +424,7 @@ def test_one_version_makes_all_days_of_a_forecast(
     monkeypatch.setattr(ForecasterClient, "infer", infer)
     dates = ["2018-01-01", "2018-01-02", "2018-01-03"]
     body = client.post("/forecast", json={**NEXT, "dates": dates}).json()
-    assert [day["units"] for day in body["forecasts"]] == [2, 2, 2] and body["model"]["version"] == "2"
+    assert [day["units"] for day in body["forecasts"]] == [8002, 8002, 8002] and body["model"]["version"] == "8002"
 
 
 def test_weights_rules_and_keys_choose_the_backend(routed: Any, forecaster: Endpoint, tmp_path: Path) -> None:
@@ -535,7 +534,7 @@ def test_a_stream_whose_forecaster_dies_says_so(routed: Any, free_port: Any) -> 
     assert text.startswith("event: problem") and "green" in text
 
 
-def test_closing_waits_for_the_shadow(parts: Parts, package: Package, tmp_path: Path) -> None:
+def test_closing_waits_for_the_shadow(parts: Parts) -> None:
     done = []
 
     async def copy(_: ForecasterClient) -> tuple[list[float], str]:

@@ -324,7 +324,7 @@ def follow(alias: str, version: str, port: int, grpc_port: int) -> processes.Ser
     MlflowClient().set_registered_model_alias("sales-forecaster", alias, version)
     service = forecaster_service(f"models:/sales-forecaster@{alias}", alias, port, grpc_port)
     command = tuple(word for word in service.command if word != "--no-reload")
-    return dataclasses.replace(service, command=command, env={"WORKSHOP_FORECASTER_RELOAD_SECONDS": "0.3"})
+    return dataclasses.replace(service, command=command, env={"WORKSHOP_RELOAD_SECONDS": "0.3"})
 
 
 def test_a_new_champion_is_loaded_without_a_lost_request(

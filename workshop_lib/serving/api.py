@@ -27,9 +27,8 @@ from fastapi.responses import FileResponse, StreamingResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from workshop_lib.data import DataError
-from workshop_lib.predictive.champion import EXPERIMENT, load_package
-from workshop_lib.predictive.features import FEATURES
-from workshop_lib.predictive.tracking import TrackingError, use_tracking
+from workshop_lib.predictive.champion import EXPERIMENT
+from workshop_lib.predictive.tracking import CHURN, FORECASTER, TrackingError, use_tracking
 from workshop_lib.serving import api_middleware as around
 from workshop_lib.serving.api_client import api_key
 from workshop_lib.serving.api_errors import Problem, add_handlers
@@ -44,8 +43,9 @@ from workshop_lib.serving.api_schemas import (
     ProblemDetails,
     ReadyResponse,
 )
-from workshop_lib.serving.demand import Plan, load_demand
+from workshop_lib.serving.demand import Demand, Plan, Question
 from workshop_lib.serving.envelope import log_line
+from workshop_lib.serving.following import Followed, follow
 from workshop_lib.serving.forecasts import Forecasts
 from workshop_lib.serving.households import Households
 from workshop_lib.serving.kinds import replay
@@ -91,11 +91,7 @@ def load_parts() -> Parts:
         RoutesError: when the file with the routes is not usable.
     """
     use_tracking(EXPERIMENT)
-    package = load_package(settings.forecaster_model)
-    if tuple(package.about["features"]) != FEATURES:
-        raise TrackingError(f"Version {package.version} of the forecaster takes other features than this API builds.")
-    demand = load_demand(package.about["categories"])
-    return Parts(Forecasts(demand, package, Router()), Households(), Texts())
+    return Parts(Forecasts(Router()), Households(), Texts())
 
 
 def create_app(parts: Parts | None = None) -> FastAPI:
@@ -108,7 +104,13 @@ def create_app(parts: Parts | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        followed: dict[str, Followed] = {FORECASTER: parts.forecasts, CHURN: parts.households}
+        following = [
+            asyncio.create_task(follow(part, name, "api", settings.reload_seconds)) for name, part in followed.items()
+        ]
         yield
+        for task in following:
+            task.cancel()
         await parts.forecasts.close()
         parts.texts.close()
 
@@ -157,9 +159,12 @@ def _add_business(app: FastAPI, parts: Parts) -> None:
     ) -> ForecastResponse:
         """Units of a category on some days, with intervals."""
         promotion = body.promotion.model_dump(exclude_none=True) if body.promotion else {}
-        question = forecasts.demand.ask(body.category, body.dates, Plan(body.price, promotion), body.known_until)
-        trace = request.scope["trace"]
-        answer = await forecasts.answer(question, trace["request_id"], x_route_key)
+        plan, trace = Plan(body.price, promotion), request.scope["trace"]
+
+        def ask(demand: Demand) -> Question:
+            return demand.ask(body.category, body.dates, plan, body.known_until)
+
+        answer = await forecasts.answer(ask, trace["request_id"], x_route_key)
         trace |= {"backend": answer.backend, "version": answer.model.version}
         return answer
 

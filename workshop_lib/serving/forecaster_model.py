@@ -115,7 +115,12 @@ class ForecasterModel(kserve.Model):
     def is_outdated(self) -> bool:
         """Whether the address names another version than the one in use."""
         version = find_version(self.uri)
-        return version is not None and str(version.version) != self.current.version
+        return version is not None and str(version.version) != self.version
+
+    @property
+    def version(self) -> str:
+        """Number in the registry of the version that answers."""
+        return self.current.version
 
     @property
     def current(self) -> Loaded:

@@ -48,12 +48,11 @@ from kserve.protocol.rest.server import RESTServer, metrics_handler
 from kserve.protocol.rest.v1_endpoints import register_v1_endpoints
 from kserve.protocol.rest.v2_datamodels import InferenceRequest
 from kserve.protocol.rest.v2_endpoints import register_v2_endpoints
-from mlflow.exceptions import MlflowException
-from sqlalchemy.exc import SQLAlchemyError
 
 from workshop_lib.predictive.champion import EXPERIMENT
-from workshop_lib.predictive.tracking import TrackingError, use_tracking
+from workshop_lib.predictive.tracking import FORECASTER, TrackingError, use_tracking
 from workshop_lib.serving.envelope import Envelope, log_line
+from workshop_lib.serving.following import follow
 from workshop_lib.serving.forecaster_model import ForecasterModel
 from workshop_lib.settings import settings
 
@@ -212,7 +211,7 @@ class Server(kserve.ModelServer):
     async def _until_stopped(self, rest: Rest, grpc: Grpc, model: ForecasterModel) -> None:
         side = [asyncio.create_task(grpc.start(self.max_threads))]
         if self._reload_seconds is not None:
-            side.append(asyncio.create_task(_follow(model, self._reload_seconds)))
+            side.append(asyncio.create_task(follow(model, FORECASTER, "forecaster", self._reload_seconds)))
         # uvicorn raises the signal again when it has finished; by then everything is done and nothing should happen.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: None)
@@ -224,20 +223,6 @@ class Server(kserve.ModelServer):
             if task not in done:
                 task.cancel()
         await asyncio.gather(*done)
-
-
-async def _follow(model: ForecasterModel, seconds: float) -> None:
-    """Load each new version that the model's address comes to name; a version that fails leaves the last one."""
-    while True:
-        await asyncio.sleep(seconds)
-        try:
-            if await asyncio.to_thread(model.is_outdated):
-                before = model.current.version
-                await asyncio.to_thread(model.load)
-                log_line(server="forecaster", event="reloaded", version=model.current.version, before=before)
-        # A registry that is away or a version that cannot be used: the one that is loaded goes on answering.
-        except (MlflowException, SQLAlchemyError, OSError, RuntimeError, ValueError) as error:
-            log_line(server="forecaster", event="reload failed", reason=f"{type(error).__name__}: {error}")
 
 
 def main() -> None:
@@ -255,10 +240,8 @@ def main() -> None:
         model.load()
     except TrackingError as error:
         sys.exit(str(error))
-    log_line(server="forecaster", event="loaded", version=model.current.version, model=given.model)
-    Server(given.http_port, given.grpc_port, None if given.no_reload else settings.forecaster_reload_seconds).serve(
-        model
-    )
+    log_line(server="forecaster", event="loaded", version=model.version, model=given.model)
+    Server(given.http_port, given.grpc_port, None if given.no_reload else settings.reload_seconds).serve(model)
 
 
 if __name__ == "__main__":

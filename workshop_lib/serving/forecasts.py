@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +13,13 @@ import numpy as np
 from mlflow.exceptions import MlflowException
 from prometheus_client import Counter, Histogram
 
-from workshop_lib.predictive.champion import Package, load_package
+from workshop_lib.predictive.champion import Package, find_version, load_package
+from workshop_lib.predictive.features import FEATURES
 from workshop_lib.predictive.intervals import bounds
 from workshop_lib.predictive.tracking import FORECASTER, TrackingError
 from workshop_lib.serving.api_errors import RETRY_SECONDS, Problem
 from workshop_lib.serving.api_schemas import DayForecast, ForecastResponse, Interval, ModelVersion
-from workshop_lib.serving.demand import Day, Demand, Question
+from workshop_lib.serving.demand import Day, Demand, Question, load_demand
 from workshop_lib.serving.envelope import BUCKETS
 from workshop_lib.serving.forecaster_client import (
     ForecasterClient,
@@ -26,11 +28,26 @@ from workshop_lib.serving.forecaster_client import (
 )
 from workshop_lib.serving.routing import Backend, Router
 from workshop_lib.serving.shadow import Shadow
+from workshop_lib.settings import settings
 
 ATTEMPTS = 2
 """A forecast changes nothing, so it may be asked for again when a connection breaks or a server is leaving."""
 BACKEND_REQUESTS = Counter("api_backend_requests_total", "Forecasts asked of each backend", ["backend", "result"])
 BACKEND_SECONDS = Histogram("api_backend_seconds", "Time to a backend's forecast", ["backend"], buckets=BUCKETS)
+
+
+Ask = Callable[[Demand], Question]
+"""Puts a question to a history. Which history depends on the version that answers, so it may be put more than once."""
+
+
+@dataclass(frozen=True)
+class _Version:
+    """What it takes to ask a version of the forecaster and to read its answer."""
+
+    number: str
+    demand: Demand
+    """The history of the categories that it knows; its features depend on which these are."""
+    interval: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -46,62 +63,90 @@ class _Made:
 
 
 class Forecasts:
-    """Forecasts of one shop.
+    """Forecasts of one shop. Making one loads the champion's package and the history of its categories.
 
     Args:
-        demand: its history.
-        package: the champion's; its intervals serve for versions that the registry does not have.
         router: which backend answers.
+
+    Raises:
+        TrackingError: when the registry cannot be used or the champion is not usable.
+        DataError, ValueError: when the data cannot be used or does not fit the champion.
     """
 
-    def __init__(self, demand: Demand, package: Package, router: Router) -> None:
-        self.demand, self.router = demand, router
-        self.client = ForecasterClient()
+    def __init__(self, router: Router) -> None:
+        self.router, self.client = router, ForecasterClient()
         self._shadow = Shadow()
-        self._default: dict[str, Any] = package.about["interval"]
-        self._intervals = {package.version: self._default}
-        self._reading: dict[str, asyncio.Task[dict[str, Any] | None]] = {}
+        self._versions: dict[str, _Version] = {}
+        self._reading: dict[str, asyncio.Task[_Version]] = {}
+        self.load()
+
+    @property
+    def version(self) -> str:
+        """Number in the registry of the champion."""
+        return self._champion.number
+
+    @property
+    def demand(self) -> Demand:
+        """The history of the categories that the champion knows."""
+        return self._champion.demand
+
+    def is_outdated(self) -> bool:
+        """Whether the registry has another champion than the one that is known here."""
+        version = find_version(settings.forecaster_model)
+        return version is not None and str(version.version) != self.version
+
+    def load(self) -> None:
+        """Read the champion's package; the one in use serves until the new one is ready.
+
+        Raises:
+            TrackingError: when the registry does not have it, or it takes other features than are made here.
+            DataError, ValueError: when the data cannot be used or does not fit it.
+        """
+        self._champion = self._read(load_package(settings.forecaster_model))
 
     async def close(self) -> None:
         """Let the shadow end and close the connections."""
         await self._shadow.close()
         await self.client.close()
 
-    async def answer(self, question: Question, request_id: str, key: str | None = None) -> ForecastResponse:
+    async def answer(self, ask: Ask, request_id: str, key: str | None = None) -> ForecastResponse:
         """Forecast.
 
         Args:
-            question: from :meth:`Demand.ask`.
+            ask: puts the question with :meth:`Demand.ask`.
             request_id: goes along to the backends.
             key: what chooses among the backends; the same key gets the same backend as long as the weights stay.
 
         Raises:
+            InvalidInput: for a question that cannot be asked.
             Problem: 503 when the backend fails, 504 when it is too slow, 502 when it does not accept the features.
         """
         begun = time.perf_counter()
-        backend, made = await self._from_backend(question, request_id, key or request_id)
+        category = ask(self.demand).category
+        backend, made = await self._from_backend(category, ask, request_id, key or request_id)
         seconds = time.perf_counter() - begun
         shadow = self.router.routes.shadow
         if shadow is not None:
             about = {
-                "request_id": request_id, "category": question.category,
+                "request_id": request_id, "category": category,
                 "dates": [day.date.isoformat() for day in made.days],
                 "backend": backend.name, "version": made.version, "shadow": shadow.name,
             }  # fmt: skip
 
-            async def ask(client: ForecasterClient) -> tuple[list[float], str | None]:
-                copied = await _walk(client, self.demand, shadow.url, question, request_id)
+            async def copy(client: ForecasterClient) -> tuple[list[float], str | None]:
+                copied = await self._make(client, shadow.url, ask, request_id)
                 return copied.units, copied.version
 
-            self._shadow.compare(ask, about, made.units, seconds)
-        return respond(question.category, made.days, made.version, await self._interval(made.version), backend.name)
+            self._shadow.compare(copy, about, made.units, seconds)
+        interval = (await self._version(made.version)).interval
+        return respond(category, made.days, made.version, interval, backend.name)
 
-    async def _from_backend(self, question: Question, request_id: str, key: str) -> tuple[Backend, _Made]:
+    async def _from_backend(self, category: str, ask: Ask, request_id: str, key: str) -> tuple[Backend, _Made]:
         for attempt in range(1, ATTEMPTS + 1):
-            backend = self.router.choose(key, question.category)
+            backend = self.router.choose(key, category)
             begun = time.perf_counter()
             try:
-                made = await _walk(self.client, self.demand, backend.url, question, request_id)
+                made = await self._make(self.client, backend.url, ask, request_id)
             except ForecasterUnavailable as error:
                 too_slow = isinstance(error.__cause__, httpx.TimeoutException)
                 BACKEND_REQUESTS.labels(backend.name, "slow" if too_slow else "failed").inc()
@@ -118,24 +163,45 @@ class Forecasts:
                 return backend, made
         raise AssertionError("the last attempt returns or raises")
 
-    async def _interval(self, version: str | None) -> dict[str, Any]:
-        """The intervals of the version that answered; read from the registry once, however many ask meanwhile."""
-        if version is None:
-            return self._default
-        if version not in self._intervals:
-            if version not in self._reading:
-                self._reading[version] = asyncio.create_task(asyncio.to_thread(_read_interval, version))
-            self._intervals[version] = await asyncio.shield(self._reading[version]) or self._default
-        return self._intervals[version]
+    async def _make(self, client: ForecasterClient, url: str, ask: Ask, request_id: str) -> _Made:
+        """Ask one backend, with features of the categories that the version behind it knows."""
+        asked = self._champion
+        for _ in range(ATTEMPTS):
+            made = await _walk(client, asked.demand, url, ask(asked.demand), request_id)
+            answered = await self._version(made.version)
+            if answered.demand is asked.demand:
+                return made
+            asked = answered  # only now it is known who answers there: the champion has moved, or this is a canary
+        raise ForecasterUnavailable(f"{url} changed its version during the forecast, twice.")
 
+    async def _version(self, number: str | None) -> _Version:
+        """What a version needs; read from the registry once, however many ask meanwhile."""
+        if number is None:
+            return self._champion
+        if number not in self._versions:
+            if number not in self._reading:
+                self._reading[number] = asyncio.create_task(asyncio.to_thread(self._find, number))
+            self._versions[number] = await asyncio.shield(self._reading[number])
+        return self._versions[number]
 
-def _read_interval(version: str) -> dict[str, Any] | None:
-    """The intervals in a version's package; None when the registry does not have them."""
-    try:
-        interval: dict[str, Any] = load_package(f"models:/{FORECASTER}/{version}").about["interval"]
-    except (TrackingError, MlflowException, OSError, KeyError):
-        return None
-    return interval
+    def _find(self, number: str) -> _Version:
+        """A version's entry; the champion's for one that the registry does not have, or not complete."""
+        try:
+            return self._read(load_package(f"models:/{FORECASTER}/{number}"))
+        except (TrackingError, MlflowException, OSError, KeyError, ValueError):
+            return self._champion
+
+    def _read(self, package: Package) -> _Version:
+        if tuple(package.about["features"]) != FEATURES:
+            raise TrackingError(
+                f"Version {package.version} of the forecaster takes other features than this API builds."
+            )
+        categories = set(package.about["categories"])
+        known = [one.demand for one in list(self._versions.values()) if set(one.demand.categories) == categories]
+        demand = known[0] if known else load_demand(package.about["categories"])
+        found = _Version(package.version, demand, package.about["interval"])
+        self._versions[package.version] = found
+        return found
 
 
 async def _walk(client: ForecasterClient, demand: Demand, url: str, question: Question, request_id: str) -> _Made:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import datetime as dt
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import mlflow
 import numpy as np
+from onnxruntime import InferenceSession
 
 from workshop_lib.predictive import churn, onnx_export, tracking
 from workshop_lib.predictive.champion import find_version
@@ -26,6 +28,14 @@ def ensure_champion() -> None:
         churn.load_champion()
 
 
+@dataclass(frozen=True)
+class _Loaded:
+    """A version that is ready to answer."""
+
+    version: str
+    session: InferenceSession
+
+
 class Households:
     """Everything that answering about households takes. Making one loads the data and the champion.
 
@@ -36,20 +46,38 @@ class Households:
 
     def __init__(self) -> None:
         ensure_champion()
-        version = find_version(URI)
-        if version is None:
-            raise tracking.TrackingError(f"The registry has no {URI}.")
-        self.version = str(version.version)
-        model = mlflow.sklearn.load_model(f"models:/{tracking.CHURN}/{self.version}")
-        with tempfile.TemporaryDirectory(prefix="workshop-") as folder:
-            file = Path(folder) / "churn.onnx"
-            onnx_export.export(model, file, churn.FEATURES)
-            self._session = onnx_export.session(file, threads=1)
+        self.load()
         table = churn.load_current()
         self.as_of: dt.date = table["cutoff"].iloc[0].date()
         self._rows = table[list(churn.FEATURES)].to_numpy(dtype=np.float32)
         self._ids = table["household_id"].tolist()
         self._place = {str(household): place for place, household in enumerate(self._ids)}
+
+    @property
+    def version(self) -> str:
+        """Number in the registry of the version that answers."""
+        return self._loaded.version
+
+    def is_outdated(self) -> bool:
+        """Whether the registry has another champion than the one in use."""
+        version = find_version(URI)
+        return version is not None and str(version.version) != self.version
+
+    def load(self) -> None:
+        """Load the champion; the version in use answers until the new one is ready.
+
+        Raises:
+            TrackingError: when the registry has none.
+        """
+        version = find_version(URI)
+        if version is None:
+            raise tracking.TrackingError(f"The registry has no {URI}.")
+        model = mlflow.sklearn.load_model(f"models:/{tracking.CHURN}/{version.version}")
+        with tempfile.TemporaryDirectory(prefix="workshop-") as folder:
+            file = Path(folder) / "churn.onnx"
+            onnx_export.export(model, file, churn.FEATURES)
+            # One assignment: a request sees the old version or the new one.
+            self._loaded = _Loaded(str(version.version), onnx_export.session(file, threads=1))
 
     def by_id(self, household_id: int | str) -> ChurnResponse:
         """How likely a household of the shop is to leave.
@@ -70,7 +98,8 @@ class Households:
         return self._answer(np.array([[features[name] for name in churn.FEATURES]], dtype=np.float32), None)
 
     def _answer(self, row: np.ndarray, household_id: int | str | None) -> ChurnResponse:
-        probability = float(onnx_export.predict(self._session, row)[0])
+        loaded = self._loaded
+        probability = float(onnx_export.predict(loaded.session, row)[0])
         return ChurnResponse(
             household_id=household_id,
             probability=probability,
@@ -78,5 +107,5 @@ class Households:
             threshold=settings.churn_threshold,
             contact=probability >= settings.churn_threshold,
             as_of=None if household_id is None else self.as_of,
-            model=ModelVersion(name=tracking.CHURN, version=self.version),
+            model=ModelVersion(name=tracking.CHURN, version=loaded.version),
         )

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -116,10 +117,10 @@ async def replay(
     for number in range(days):
         evening = start + dt.timedelta(days=number)
         tomorrow = evening + dt.timedelta(days=1)
-        question = forecasts.demand.ask(category, [tomorrow], known_until=evening)
-        answer = await forecasts.answer(question, request_id)
+        ask = partial(Demand.ask, category=category, dates=[tomorrow], known_until=evening)
+        answer = await forecasts.answer(ask, request_id)
         found: DayForecast = answer.forecasts[0]
-        sold = forecasts.demand.units(question.category, evening)
+        sold = forecasts.demand.units(answer.category, evening)
         yield StreamedDay(known_until=evening, sold=sold, forecast=found, model=answer.model)
         if number + 1 < days:
             await asyncio.sleep(pause)

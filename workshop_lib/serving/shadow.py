@@ -18,6 +18,7 @@ import numpy as np
 import orjson
 from prometheus_client import Counter
 
+from workshop_lib.serving.api_errors import InvalidInput
 from workshop_lib.serving.forecaster_client import ForecasterClient, ForecasterError
 from workshop_lib.settings import settings
 
@@ -74,7 +75,7 @@ class Shadow:
         begun = time.perf_counter()
         try:
             shadow_units, version = await ask(self._client)
-        except ForecasterError as error:
+        except (ForecasterError, InvalidInput) as error:  # the shadow may know other categories
             COPIES.labels("failed").inc()
             self._write({**about, "error": str(error)})
             return
