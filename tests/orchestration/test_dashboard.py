@@ -107,6 +107,10 @@ def test_the_forecast_is_shown_in_words_numbers_and_lines(parts: Parts, say: Lab
     assert warning == ""
     assert say.number(1050) in text_of(figures) and say.change(0.5) in text_of(figures)
     assert [line.name for line in plot.data if line.name][-2:] == [say("forecast.as_is"), say("forecast.plan")]
+    sold = next(line for line in plot.data if line.name == say("forecast.sold"))
+    for line in plot.data:
+        if "markers" in line.mode:
+            assert min(pd.to_datetime(list(line.x))) > max(sold.x), "what was sold is no forecast"
     assert say("forecast.advice") in rest and rest.count("<tr") == 8
     assert "150" in sentence
 
@@ -171,9 +175,12 @@ def test_a_refused_text_is_kept_apart_with_its_reason(parts: Parts, behaviour: S
 def test_spanish_texts_are_fixed_wordings(parts: Parts, behaviour: Services) -> None:
     *_, (draft,) = content.write(parts, FACTS, ["plain"], "es")
     assert (
-        draft.text is not None and draft.text.text == "Green olives, marca propia. Contenido: 7 onzas. Precio: $1.99."
+        draft.text is not None and draft.text.text == "Green olives, marca propia. Contenido: 7 onzas. Precio: 1,99 $."
     )
     assert not [path for path, _ in behaviour.asked if path.endswith("/completions")]
+    card = text_of(content.view(ES, [draft]))
+    assert "Precio: 1,99 $." in card and draft.quality is None, "the measure reads English only"
+    assert ES("content.writing") not in card and ES("content.quality.truth") not in card
 
 
 def test_products_are_the_best_sellers_of_their_category(parts: Parts) -> None:

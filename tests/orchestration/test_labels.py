@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from workshop_lib.orchestration import labels
+from workshop_lib.orchestration.assistant_texts import _PARTS
 from workshop_lib.orchestration.labels import LANGUAGES, LabelError, Labels, catalogue, gaps
 
 FOLDER = Path(labels.__file__).parent
@@ -99,6 +100,24 @@ def test_numbers_are_written_as_each_language_does() -> None:
     assert [en.signed(value) for value in (3, -3, 0.2, -0.2)] == ["+3", "-3", "0", "0"]
     assert (en.change(0.36), es.change(-0.1)) == ("+36%", "-10 %")
     assert en.number(float("nan")) == "–"
+    assert (en.percent(-0.001), en.percent(12.5)) == ("0%", "1,250%")
+
+
+@pytest.mark.parametrize(
+    ("english", "spanish"),
+    [
+        ("$1.99", "1,99 $"), ("$1,234.50.", "1.234,50 $."), ("2.5 ounces", "2,5 ounces"), ("12 x 2.5", "12 x 2,5"),
+        ("1,99", "1,99"), ("1.000", "1.000"), ("free", "free"), ("", ""),
+    ],
+)  # fmt: skip
+def test_figures_of_the_catalogue_are_rewritten(english: str, spanish: str) -> None:
+    assert Labels("es").rewritten(english) == spanish
+    assert Labels("en").rewritten(english) == english
+
+
+def test_every_part_of_an_answer_has_a_name() -> None:
+    parts = {key.removeprefix("part.") for key in catalogue() if key.startswith("part.")}
+    assert _PARTS.keys() <= parts and "headline" in _PARTS
 
 
 def test_days_and_ages_are_written_as_each_language_does() -> None:

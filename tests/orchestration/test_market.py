@@ -17,11 +17,13 @@ from starlette.responses import JSONResponse
 from tests.orchestration.fakes import Body, Fake, chat_answer, forecast_answer, serve
 from tests.orchestration.market_shops import DAYS, small_shop
 from workshop_lib.orchestration import market
+from workshop_lib.orchestration.labels import LANGUAGES, Labels
 from workshop_lib.orchestration.last_known import LastKnown
 from workshop_lib.orchestration.market import market_chain, price, strong_promotion
 from workshop_lib.orchestration.market_results import MarketAnalysis, MarketQuestion
-from workshop_lib.orchestration.market_texts import number, percent, reason
+from workshop_lib.orchestration.market_texts import ACTIONS, percent, reason
 from workshop_lib.orchestration.models import Models, build
+from workshop_lib.orchestration.product import must_not_advertise
 from workshop_lib.orchestration.shop import Shop, UnknownThing, load_shop
 from workshop_lib.orchestration.stated_numbers import unstated_numbers
 from workshop_lib.orchestration.tracing import StepTimes
@@ -37,7 +39,7 @@ FACTORS = {
     "CATEGORY 07": 1 - 0.4 * YEAR,  # falls
     "CATEGORY 05": EASTER,
 }
-NOTE = "Last week {} of category 02 were sold. The forecast for this week is {}, {}."
+NOTE = "In the last 7 open days {} of category 02 were sold. The forecast for the next 7 days is {}, {}."
 
 
 def promoted(body: Body) -> float:
@@ -112,9 +114,19 @@ def test_opportunities_grow_are_hardly_promoted_and_have_a_gain(models: Models, 
     assert not table.loc["CATEGORY 02", "ever_so"]
     asked = [body for body in forecasts(api) if body["category"] == "CATEGORY 02" and "promotion" in body]
     assert len(asked) == 2
+    asked.sort(key=lambda body: sum(body["promotion"].values()))  # they were asked at the same time
     assert asked[0]["dates"] == asked[1]["dates"] == [f"2018-01-0{day}" for day in range(1, 8)]
     assert asked[0]["promotion"] == {"display_share": 0.0, "mailer_share": 0.0, "front_page_share": 0.0}
     assert asked[1]["promotion"] == strong_promotion(shop)
+
+
+def test_goods_that_the_law_limits_are_no_opportunity(
+    models: Models, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert must_not_advertise("DOMESTIC WINE") and not must_not_advertise("CATEGORY 02")
+    monkeypatch.setattr(market, "must_not_advertise", lambda name: "wine" if name == "CATEGORY 02" else "")
+    table = ask(models, shop).table("opportunities").set_index("category")
+    assert "CATEGORY 02" not in table.index and "CATEGORY 03" in table.index
 
 
 def test_a_promotion_that_the_forecaster_expects_nothing_of_is_not_recommended(
@@ -142,14 +154,14 @@ def test_recommendations_are_ranked_by_what_is_at_stake(models: Models, shop: Sh
 
 
 def test_reasons_state_their_numbers_and_no_others(models: Models, shop: Shop) -> None:
-    for language in ("en", "es"):
+    for language in LANGUAGES:
         for one in ask(models, shop, language=language).recommendations:
             said = re.findall(r"\d[\d.,]*\d|\d", one.reason)
             known = {
                 text.strip("%−+ ").replace(" ", "")
                 for value in one.numbers.values()
                 for text in (
-                    percent(value, language), *(number(abs(value), language, digits) for digits in (0, 1))
+                    percent(value, language), *(Labels(language).number(abs(value), digits) for digits in (0, 1))
                 )
             }  # fmt: skip
             assert said and set(said) <= known, one.reason
@@ -222,8 +234,8 @@ def test_an_invented_number_does_not_reach_the_summary(models: Models, shop: Sho
     summary = ask(models, shop).summary
     assert summary.source.kind == "template"
     assert {"99 units", "99"} & set(summary.rejected)
-    assert "CATEGORY 02 grew most" in summary.text
-    assert "CATEGORY 07 fell most" in summary.text
+    assert "Of the clear trends, CATEGORY 02 has the strongest rise: its share of sales grew by" in summary.text
+    assert "Of the clear trends, CATEGORY 07 has the strongest fall: its share of sales fell by" in summary.text
 
 
 def test_a_true_text_does(models: Models, shop: Shop, api: Fake) -> None:
@@ -231,17 +243,17 @@ def test_a_true_text_does(models: Models, shop: Shop, api: Fake) -> None:
         if path == "/forecast":
             return healthy(path, body)
         facts = dict(re.findall(r"^- ([\w ]+): (.+)$", body["messages"][-1]["content"], re.MULTILINE))
-        return chat_answer(NOTE.format(facts["sold last week"], facts["forecast"], facts["change"]))
+        return chat_answer(NOTE.format(*facts.values()))
 
     api.answer = faithful
     summary = ask(models, shop).summary
     assert summary.source.kind == "model", (summary.rejected, summary.text)
-    assert summary.text.startswith("Last week 13,") and "CATEGORY 07 fell most" in summary.text
-    assert "units of category 02 were sold" in summary.text and "this week is 700 units, down" in summary.text
+    assert summary.text.startswith("Last week 13,") and "CATEGORY 07 has the strongest fall" in summary.text
+    assert "units of category 02 were sold" in summary.text and "next 7 days is 700 units, down" in summary.text
 
 
 def test_the_headline_is_what_moved_most_money_or_else_the_largest(models: Models, shop: Shop) -> None:
-    own = shop.daily_sales.query("category == 'CATEGORY 02' and date > '2017-12-24'")["units"].sum()
+    own = shop.daily_sales.query("category == 'CATEGORY 02' and open").sort_values("date")["units"].tail(7).sum()
     headline = ask(models, shop).headline
     assert (headline.category, headline.sold, headline.forecast) == ("CATEGORY 02", own, pytest.approx(700))
     assert headline.change == pytest.approx(700 / own - 1)
@@ -252,8 +264,9 @@ def test_the_headline_is_what_moved_most_money_or_else_the_largest(models: Model
 def test_spanish_is_a_template_and_asks_no_language_model(models: Models, shop: Shop, api: Fake) -> None:
     answer = ask(models, shop, language="es")
     assert not [path for path, _ in api.asked if path.endswith("/chat/completions")]
-    assert "La semana pasada" in answer.summary.text and " esta semana es de 700 unidades" in answer.summary.text
+    assert "La semana pasada" in answer.summary.text and " los próximos 7 días es de 700 unidades" in answer.summary.text
     assert "English only" in answer.summary.source.why
+    assert "la mayor subida es la de CATEGORY 02: su cuota de ventas creció un" in answer.summary.text
     reasons = " ".join(one.reason for one in answer.recommendations)
     assert "Pascua" in reasons and " the " not in reasons
 
@@ -327,12 +340,18 @@ def test_tables_have_names(models: Models, shop: Shop) -> None:
 
 
 def test_numbers_are_written_as_in_the_language() -> None:
-    assert number(1234.5, "en", 1) == "1,234.5"
-    assert number(1234.5, "es", 1) == "1.234,5"
     assert percent(-0.301, "en", signed=True) == "−30%"
     assert percent(0.004, "es") == "0,4 %"
-    text = reason("stock up", {"ratio": 2.68, "extra_units": 815.4}, "es", "Easter")
-    assert text == "En la semana hasta Pascua se vendió 2,7 veces lo de las semanas corrientes, 815 unidades más."
+    numbers = {"ratio": 2.68, "extra_units": 1815.4}
+    text = reason("stock up", numbers, "es", "Easter")
+    assert text == "En la semana previa a Pascua se vendió 2,7 veces lo de las semanas normales, 1.815 unidades más."
+    assert reason("stock up", numbers, "es", "Labor Day").startswith("En la semana previa al Labor Day se")
+    assert reason("stock up", numbers, "en", "Labor Day").startswith("In the week up to Labor Day it sold 2.7 times")
+
+
+def test_an_action_is_told_with_its_subject() -> None:
+    assert f"{ACTIONS['en']['stock up']} EGGS" == "stock up on EGGS"
+    assert ACTIONS["en"].keys() == ACTIONS["es"].keys()
 
 
 def test_the_courses_shop_answers_within_seconds(models: Models) -> None:

@@ -20,6 +20,7 @@ import statsmodels.api as sm  # type: ignore[import-untyped]
 from pydantic import Field
 from scipy.stats import norm
 
+from workshop_lib.orchestration.labels import Labels
 from workshop_lib.orchestration.results import Forecast, Frozen
 from workshop_lib.orchestration.shop import Shop
 from workshop_lib.predictive.features import PLANS
@@ -85,36 +86,35 @@ class PriceAdvice(Frozen):
 _WORDS = {
     "en": {
         "stock": "Have {order} units for the next {days} days: the forecast is {expected}, and this stock should be"
-        " enough in about {level}% of cases. A unit short costs ${short:.2f}, one left over ${surplus:.2f} (assumed).",
+        " enough in about {level} of cases. A unit short costs {short}, one left over {surplus} (assumed).",
         "few weeks": "No price advice: the history is too short.",
         "steady prices": "No price advice: the prices hardly moved, so nothing shows how sales would answer.",
         "no clear sign": "No price advice: in the history sales do not clearly answer to the price.",
         "too uncertain": "No price advice: the estimate of how sales answer to the price is too uncertain.",
-        "far": "No price advice: ${price:.2f} is further from ${now:.2f} than weekly prices usually move.",
-        "try": "Try ${price:.2f} instead of ${now:.2f}: sales would change by {low}% to {high}%, and at the assumed"
-        " margin of {margin}% these sales would bring more profit.",
-        "keep": "Keep ${now:.2f}: no step of 5% is sure to raise the profit at the assumed margin of {margin}%.",
-        "against": "Keep ${now:.2f}: at ${price:.2f} sales would change by {low}% to {high}%, and at the assumed margin"
-        " of {margin}% the profit would fall.",
-        "none": "No price advice: at ${price:.2f} sales would change by {low}% to {high}%, and the profit may rise or"
-        " fall.",
+        "far": "No price advice: {price} is further from {now} than weekly prices usually move.",
+        "try": "Try {price} instead of {now}: sales would change by {low} to {high}, and at the assumed"
+        " margin of {margin} these sales would bring more profit.",
+        "keep": "Keep {now}: no step of 5% is sure to raise the profit at the assumed margin of {margin}.",
+        "against": "Keep {now}: at {price} sales would change by {low} to {high}, and at the assumed margin"
+        " of {margin} the profit would fall.",
+        "none": "No price advice: at {price} sales would change by {low} to {high}, and the profit may rise or fall.",
     },
     "es": {
-        "stock": "Tenga {order} unidades para los próximos {days} días: el pronóstico es {expected}, y estas"
-        " existencias deberían bastar en cerca del {level} % de los casos. Una unidad que falta cuesta ${short:.2f};"
-        " una que sobra, ${surplus:.2f} (supuesto).",
+        "stock": "Tenga {order} unidades para los próximos {days} días: la previsión es de {expected}, y estas"
+        " existencias deberían bastar en cerca del {level} de los casos. Una unidad que falta cuesta {short};"
+        " una que sobra, {surplus} (supuesto).",
         "few weeks": "Sin consejo de precio: el historial es demasiado corto.",
         "steady prices": "Sin consejo de precio: los precios apenas cambiaron y no se ve cómo responderían las ventas.",
         "no clear sign": "Sin consejo de precio: en el historial las ventas no responden con claridad al precio.",
         "too uncertain": "Sin consejo de precio: la estimación de cómo responden las ventas es demasiado incierta.",
-        "far": "Sin consejo de precio: ${price:.2f} está más lejos de ${now:.2f} de lo que suelen moverse los precios.",
-        "try": "Pruebe ${price:.2f} en lugar de ${now:.2f}: las ventas cambiarían entre {low} % y {high} %, y con el"
-        " margen supuesto del {margin} % estas ventas darían más beneficio.",
-        "keep": "Mantenga ${now:.2f}: con el margen supuesto del {margin} %, ningún paso del 5 % sube el beneficio con"
+        "far": "Sin consejo de precio: {price} está más lejos de {now} de lo que suelen moverse los precios.",
+        "try": "Pruebe {price} en lugar de {now}: las ventas cambiarían entre {low} y {high}, y con el"
+        " margen supuesto del {margin} estas ventas darían más beneficio.",
+        "keep": "Mantenga {now}: con el margen supuesto del {margin}, ningún cambio del 5 % sube el beneficio con"
         " seguridad.",
-        "against": "Mantenga ${now:.2f}: con ${price:.2f} las ventas cambiarían entre {low} % y {high} %, y con el"
-        " margen supuesto del {margin} % bajaría el beneficio.",
-        "none": "Sin consejo de precio: con ${price:.2f} las ventas cambiarían entre {low} % y {high} %; el beneficio"
+        "against": "Mantenga {now}: con {price} las ventas cambiarían entre {low} y {high}, y con el"
+        " margen supuesto del {margin} bajaría el beneficio.",
+        "none": "Sin consejo de precio: con {price} las ventas cambiarían entre {low} y {high}; el beneficio"
         " puede subir o bajar.",
     },
 }
@@ -132,7 +132,7 @@ def stock_advice(
         costs: assumptions about margin and leftovers.
         language: of the sentence.
     """
-    costs = costs or Costs()
+    costs, say = costs or Costs(), Labels(language)
     shortage = price * costs.margin
     surplus = price * (1 - costs.margin) * (costs.fresh_loss if department in FRESH else costs.shelf_loss)
     level = shortage / (shortage + surplus) if shortage + surplus > 0 else 0.5
@@ -143,8 +143,8 @@ def stock_advice(
     # Errors that have nothing to do with each other add up like the sides of a right angle.
     apart = max(0, math.ceil(expected + math.copysign(float(np.sqrt((above**2).sum())), above.sum())))
     text = _WORDS[language]["stock"].format(
-        order=f"{order:,}", days=len(forecast.days), expected=f"{expected:,.0f}", level=round(100 * level),
-        short=shortage, surplus=surplus,
+        order=say.number(order), days=len(forecast.days), expected=say.number(expected), level=say.percent(level),
+        short=say.dollars(shortage), surplus=say.dollars(surplus),
     )  # fmt: skip
     return StockAdvice(
         days=len(forecast.days), expected=expected, shortage_cost=shortage, surplus_cost=surplus,
@@ -168,7 +168,7 @@ def elasticity(shop: Shop, category: str) -> Elasticity:
     """How the sales of a category answered to its prices, from week to week.
 
     The change of log units is explained by the change of the price index, of the promotion shares and of the sales of
-    all other categories (which carry feasts and seasons), by ordinary least squares. The interval of 95% allows
+    all other categories (which carry holidays and seasons), by ordinary least squares. The interval of 95% allows
     for errors that hang together over two weeks (Newey, West 1987).
 
     Args:
@@ -241,12 +241,14 @@ def price_advice(
         costs: assumptions about the margin.
         language: of the sentence.
     """
-    margin, words = (costs or Costs()).margin, _WORDS[language]
+    margin, words, form = (costs or Costs()).margin, _WORDS[language], Labels(language)
 
     def say(key: str, action: Literal["raise", "lower", "keep", "none"], price: float | None) -> PriceAdvice:
         effect = _effect(estimate, price / price_now, margin) if price and estimate.usable else None
-        low, high = (round(100 * end) for end in (effect[0] if effect else (0, 0)))
-        said = words[key].format(now=price_now, price=price or 0, low=low, high=high, margin=round(100 * margin))
+        low, high = (form.percent(end) for end in (effect[0] if effect else (0, 0)))
+        said = words[key].format(
+            now=form.dollars(price_now), price=form.dollars(price or 0), low=low, high=high, margin=form.percent(margin)
+        )
         return PriceAdvice(
             action=action, price_now=price_now, price=price, text=said,
             units_change=effect and effect[0], profit_change=effect and effect[1],

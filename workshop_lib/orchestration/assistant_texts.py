@@ -16,29 +16,29 @@ MOST_NAMES = 3
 """Products or categories in a row."""
 _HOUSEHOLD = {
     "en": {
-        "history": "Household {id}: {baskets:,} baskets, ${spend:,.2f}, last visit {days} days before the data ends.",
+        "history": "Household {id}: {baskets} baskets, {spend}, last visit {days} days before the data ends.",
         "likes": "It often buys: {names}.",
         "offers": "It may like: {names}.",
         "message": "Message: “{text}”",
     },
     "es": {
-        "history": "Hogar {id}: {baskets:,} cestas, ${spend:,.2f}; última visita {days} días antes del último dato.",
+        "history": "Hogar {id}: {baskets} cestas, {spend}; última visita {days} días antes del último dato.",
         "likes": "Compra a menudo: {names}.",
         "offers": "Quizá le guste: {names}.",
         "message": "Mensaje: «{text}»",
     },
 }  # fmt: skip
 _STAND_INS = {
-    "last known": ("The last known value stands in for: {parts} ({age}).",
-                   "En lugar del actual se usa el último valor conocido de: {parts} ({age})."),
+    "last known": ("The last known value stands in for: {parts} ({age} old).",
+                   "Se usa el último valor conocido de: {parts} (de hace {age})."),
     "missing": ("Missing at the moment: {parts}.", "Falta en este momento: {parts}."),
 }  # fmt: skip
 _PARTS = {
-    "forecast": "pronóstico", "stock": "existencias", "price": "precio", "description": "descripción",
-    "summary": "resumen", "features": "datos", "without_plan": "pronóstico sin plan",
+    "forecast": "previsión", "stock": "existencias", "price": "precio", "description": "descripción",
+    "summary": "resumen", "features": "datos", "without_plan": "previsión sin plan",
     "churn": "probabilidad de abandono", "offer": "oferta", "message": "mensaje", "signs": "señales",
     "trends": "tendencias", "seasons": "temporadas", "pairs": "parejas", "opportunities": "oportunidades",
-    "recommendations": "recomendaciones",
+    "recommendations": "recomendaciones", "headline": "titular",
 }  # fmt: skip
 
 
@@ -49,7 +49,7 @@ def reply_text(answer: Answer, language: Language) -> str:
         said = [answer.summary.text, *advice]
     elif isinstance(answer, MarketAnalysis):
         advice = [
-            f"{one.subject} ({ACTIONS[language][one.action]}): {one.reason}"
+            f"{ACTIONS[language][one.action].capitalize()} {one.subject}: {one.reason}"
             for one in answer.recommendations[:MOST_RECOMMENDATIONS]
         ]
         said = [answer.summary.text, *advice]
@@ -60,12 +60,12 @@ def reply_text(answer: Answer, language: Language) -> str:
 
 
 def _about_household(insight: CustomerInsight, language: Language) -> list[str]:
-    words, history = _HOUSEHOLD[language], insight.history
+    words, history, say = _HOUSEHOLD[language], insight.history, Labels(language)
     figures = {
         "id": insight.household_id,
-        "baskets": history.baskets,
-        "spend": history.spend,
-        "days": history.days_since,
+        "baskets": say.number(history.baskets),
+        "spend": say.dollars(history.spend),
+        "days": say.number(history.days_since),
     }
     lists = {
         "likes": [one.name for one in insight.preferences.favourites[:MOST_NAMES]],

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from workshop_lib.orchestration.labels import Labels
+
 Language = Literal["en", "es"]
 
 _OFFER = {
-    (
-        "en",
-        True,
-    ): "Contact: it costs {cost} and is worth {worth} on average, because {chance} of such households leave.",
-    (
-        "en",
-        False,
-    ): "No contact: it would cost {cost} and be worth {worth} on average; {chance} of such households leave.",
-    ("es", True): "Contactar: cuesta {cost} y aporta {worth} de media, porque el {chance} de hogares así se va.",
-    ("es", False): "No contactar: costaría {cost} y aportaría {worth} de media; el {chance} de hogares así se va.",
-}
+    ("en", True): "Contact: it costs {cost} and is worth {worth} on average, because {chance} of such households"
+    " leave.",
+    ("en", False): "No contact: it would cost {cost} and be worth {worth} on average; {chance} of such households"
+    " leave.",
+    ("es", True): "Contactar: cuesta {cost} y aporta {worth} de media, porque se va el {chance} de los hogares como"
+    " este.",
+    ("es", False): "No contactar: costaría {cost} y aportaría {worth} de media; se va el {chance} de los hogares como"
+    " este.",
+}  # fmt: skip
 _COUPON = {"en": " The coupon is for {product}.", "es": " El cupón es para {product}."}
 _BOUGHT = {
     "en": "You often buy {bought}, so you may like {product}.",
@@ -39,8 +39,8 @@ def offer(cost: float, worth: float, chance: float, coupon: str | None, language
         coupon: the product that it is for.
         language: of the text.
     """
-    pays = worth >= cost
-    text = _OFFER[language, pays].format(cost=f"${cost:,.2f}", worth=f"${worth:,.2f}", chance=f"{chance:.0%}")
+    pays, say = worth >= cost, Labels(language)
+    text = _OFFER[language, pays].format(cost=say.dollars(cost), worth=say.dollars(worth), chance=say.percent(chance))
     return text + (_COUPON[language].format(product=coupon) if coupon else "")
 
 
@@ -53,5 +53,6 @@ def message(facts: Mapping[str, str], bought: Sequence[str], language: Language)
         language: of the text.
     """
     wording = (_BOUGHT if bought else _POPULAR)[language]
+    price = Labels(language).rewritten(facts.get("price", ""))
     text = wording.format(product=facts["product"], bought=_AND[language].join(bought))
-    return text + (_PRICE[language].format(price=facts["price"]) if "price" in facts else "")
+    return text + (_PRICE[language].format(price=price) if price else "")

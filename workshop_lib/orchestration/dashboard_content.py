@@ -42,6 +42,7 @@ class Draft:
     """Earlier texts of the model that were not accepted."""
     text: Text | None = None
     quality: Quality | None = None
+    """None for Spanish: the measure knows English words and figures only."""
 
 
 def categories(parts: Parts) -> list[str]:
@@ -103,7 +104,7 @@ def write(
         yield drafts
         for piece in stream(parts.models.chat, _prompt(tone), _task(given, language)):
             if isinstance(piece, Text):
-                _finish(draft, piece, given)
+                _finish(draft, piece, given, language)
             else:
                 if draft.writing and not piece.startswith(draft.writing):
                     draft.refused.append(draft.writing)
@@ -111,10 +112,11 @@ def write(
             yield drafts
 
 
-def _finish(draft: Draft, text: Text, given: Mapping[str, str]) -> None:
+def _finish(draft: Draft, text: Text, given: Mapping[str, str], language: Language) -> None:
     if draft.writing and text.source.kind == "template":
         draft.refused.append(draft.writing)
-    draft.text, draft.quality = text, measure(text.text, list(given.values()))
+    draft.text = text
+    draft.quality = measure(text.text, list(given.values())) if language == "en" else None
 
 
 def _prompt(tone: str) -> prompts.Prompt:
@@ -135,17 +137,21 @@ def view(say: Labels, drafts: Sequence[Draft]) -> Markup:
 def _card(say: Labels, draft: Draft) -> Markup:
     card = Markup('<article class="text" aria-label="{0}"><h3>{0} {1}</h3><blockquote{2}>{3}</blockquote>{4}</article>')
     title = say(f"content.tone.{draft.tone}")
-    if draft.text is None or draft.quality is None:
+    if draft.text is None:
         state = page.badge("off", say("content.writing"))
         return card.format(title, state, Markup(' aria-busy="true"'), draft.writing or say("content.waiting"), "")
-    score = draft.quality.score
-    kind = "good" if score >= GOOD else "fair" if score >= FAIR else "bad"
-    state = page.badge(kind, say("content.score", score=say.number(score, 2)))
     notes = page.source_notice(say, "description", draft.text.source)
     language = Markup(' lang="{}"').format("en" if draft.text.source.kind == "model" else say.language)
-    return card.format(
-        title, state, language, draft.text.text, notes + _parts(say, draft.quality) + _refused(say, draft)
-    )
+    state, details = _measured(say, draft.quality)
+    return card.format(title, state, language, draft.text.text, notes + details + _refused(say, draft))
+
+
+def _measured(say: Labels, quality: Quality | None) -> tuple[Markup, Markup]:
+    """The score and what it is made of; nothing for a text that was not measured."""
+    if quality is None:
+        return page.NOTHING, page.NOTHING
+    kind = "good" if quality.score >= GOOD else "fair" if quality.score >= FAIR else "bad"
+    return page.badge(kind, say("content.score", score=say.number(quality.score, 2))), _parts(say, quality)
 
 
 def _parts(say: Labels, quality: Quality) -> Markup:

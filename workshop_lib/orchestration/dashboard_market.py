@@ -44,7 +44,7 @@ def view(say: Labels, found: MarketAnalysis) -> View:
 
 
 def chosen_trends(trends: Sequence[Trend]) -> list[Trend]:
-    """The largest changes that are more than chance: growing ones first, then falling ones, the strongest outside."""
+    """The largest changes, clear ones and hints: growing ones first, then falling ones, the strongest outside."""
     sure = sorted((one for one in trends if one.evidence in _SURE), key=lambda one: -one.growth)
     growing = [one for one in sure if one.growth > 0][:PER_SIDE]
     falling = [one for one in sure if one.growth < 0][-PER_SIDE:]

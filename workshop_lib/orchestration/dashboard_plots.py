@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -19,6 +20,7 @@ from workshop_lib.orchestration.results import Forecast
 
 BLUE, RED, GREEN, GREY = "#1f7fc4", "#d55e00", "#0a9469", "#7b8794"
 PALE_BLUE = "rgba(31, 127, 196, 0.22)"
+UNSEEN = "rgba(0,0,0,0)"
 HEIGHT = 340
 """Pixels; the width is the page's."""
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
@@ -36,8 +38,8 @@ def figure(say: Labels, y: str = "", height: int = HEIGHT) -> go.Figure:
     made.update_layout(
         height=height,
         margin={"l": 8, "r": 8, "t": 8, "b": 8},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
+        paper_bgcolor=UNSEEN,
+        plot_bgcolor=UNSEEN,
         font={"family": _FONT, "size": 13},
         separators=",." if say.language == "es" else ".,",
         hovermode="x unified",
@@ -61,16 +63,27 @@ def forecast(say: Labels, history: pd.Series, plan: Forecast, as_is: Forecast | 
         plan: the forecast to show with its interval.
         as_is: the forecast without the plan, where there is one.
     """
-    made = figure(say, say("unit.units"))
+    made, template = figure(say, say("unit.units")), "%{y:,.0f}"
     days = [day.date for day in plan.days]
     upper, lower = [day.interval.upper for day in plan.days], [day.interval.lower for day in plan.days]
     percent = say.percent(plan.days[0].interval.coverage)
     quiet = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip"}
-    # Drawn from the last known day on, so that past and future join.
-    last_day, last_units = history.index[-1].date(), float(history.iloc[-1])
-    if (days[0] - last_day).days != 1:
-        last_day, last_units = days[0], plan.days[0].units
-    before, start = [last_day], [last_units]
+    # Lines and band open at the last known day, so that past and future join; only what is forecast has a marker.
+    last_day = history.index[-1].date()
+    joined = (days[0] - last_day).days == 1
+    before, start = ([last_day], [float(history.iloc[-1])]) if joined else ([], [])
+
+    def expected(found: Forecast, name: str, line: dict[str, Any], marker: dict[str, Any]) -> None:
+        units = [day.units for day in found.days]
+        if joined:
+            made.add_scatter(
+                x=[*before, days[0]], y=[*start, units[0]], mode="lines", line=line, hoverinfo="skip", showlegend=False
+            )
+        made.add_scatter(
+            x=[day.date for day in found.days], y=units, mode="lines+markers", name=name, line=line, marker=marker,
+            hovertemplate=template,
+        )  # fmt: skip
+
     made.add_scatter(x=before + days, y=start + upper, showlegend=False, **quiet)
     made.add_scatter(
         x=before + days, y=start + lower, fill="tonexty", fillcolor=PALE_BLUE,
@@ -78,19 +91,13 @@ def forecast(say: Labels, history: pd.Series, plan: Forecast, as_is: Forecast | 
     )  # fmt: skip
     made.add_scatter(
         x=list(history.index), y=list(history), mode="lines", name=say("forecast.sold"),
-        line={"color": GREY, "width": 2}, hovertemplate="%{y:,.0f}",
+        line={"color": GREY, "width": 2}, hovertemplate=template,
     )  # fmt: skip
     if as_is is not None:
-        made.add_scatter(
-            x=before + [day.date for day in as_is.days], y=start + [day.units for day in as_is.days],
-            mode="lines+markers", name=say("forecast.as_is"), hovertemplate="%{y:,.0f}",
-            line={"color": RED, "width": 2, "dash": "dot"}, marker={"size": 7, "symbol": "diamond"},
-        )  # fmt: skip
-    made.add_scatter(
-        x=before + days, y=start + [day.units for day in plan.days], mode="lines+markers",
-        name=say("forecast.plan") if as_is is not None else say("forecast.forecast"),
-        hovertemplate="%{y:,.0f}", line={"color": BLUE, "width": 2.5, "dash": "dash"}, marker={"size": 8},
-    )  # fmt: skip
+        line, marker = {"color": RED, "width": 2, "dash": "dot"}, {"size": 7, "symbol": "diamond"}
+        expected(as_is, say("forecast.as_is"), line, marker)
+    name = say("forecast.plan") if as_is is not None else say("forecast.forecast")
+    expected(plan, name, {"color": BLUE, "width": 2.5, "dash": "dash"}, {"size": 8})
     first = history.index[0].date()
     return with_days(made, say, [first + dt.timedelta(days=n) for n in range((days[-1] - first).days + 1)])
 
@@ -104,6 +111,8 @@ def with_days(made: go.Figure, say: Labels, days: Sequence[dt.date]) -> go.Figur
     made.update_xaxes(
         range=[dt.datetime.combine(days[0], dt.time()) - half, dt.datetime.combine(days[-1], dt.time()) + half],
         tickmode="array", tickvals=shown, ticktext=[say.day(day, weekday=False) for day in shown],
+        # Ticks that nobody sees keep the first day away from the 0 of the other axis.
+        ticks="outside", ticklen=8, tickcolor=UNSEEN,
         hoverformat="%d/%m/%Y" if say.language == "es" else "%d %b %Y",
     )  # fmt: skip
     return made
@@ -113,6 +122,7 @@ def trends(say: Labels, rows: Sequence[Trend]) -> go.Figure:
     """How the shares of categories changed over the year, with the intervals; the order is the given one."""
     made = figure(say, height=90 + 30 * len(rows))
     names = [short(row.category) for row in rows]
+    template = "%{x:.0f} %" if say.language == "es" else "%{x:.0f}%"
     for evidence, color, symbol in (("clear", BLUE, "circle"), ("hint", RED, "diamond"), ("none", GREY, "circle-open")):
         chosen = [place for place, row in enumerate(rows) if row.evidence == evidence]
         if chosen:
@@ -124,7 +134,7 @@ def trends(say: Labels, rows: Sequence[Trend]) -> go.Figure:
                     "arrayminus": [100 * (rows[place].growth - rows[place].lower) for place in chosen],
                 },
                 mode="markers", marker={"color": color, "size": 10, "symbol": symbol},
-                name=say(f"market.evidence.{evidence}"), hovertemplate="%{x:.0f}%",
+                name=say(f"market.evidence.{evidence}"), hovertemplate=template,
             )  # fmt: skip
     return _lying(made, names, say("market.growth_axis"))
 

@@ -4,12 +4,14 @@
     say("forecast.title"), say.number(1234.5, 1), say.day(date)
 
 ``labels.yaml`` holds both languages of a label beside each other, so that nobody changes one and forgets the other.
+The texts of the chains write their figures with it too, so that a page has one form of a number.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import math
+import re
 import string
 from functools import cache
 from pathlib import Path
@@ -21,6 +23,9 @@ Language = Literal["en", "es"]
 LANGUAGES: tuple[Language, ...] = ("en", "es")
 CATALOGUE = Path(__file__).with_name("labels.yaml")
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
+_SWAPPED = str.maketrans(",.", ".,")
+"""The signs for thousands and decimals of one language as those of the other."""
+_ENGLISH_FIGURE = re.compile(r"(?P<sign>\$)?(?<![\w.,])(?P<number>(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d{1,2})?)(?![.,]?\d)")
 
 
 class LabelError(ValueError):
@@ -62,11 +67,11 @@ class Labels:
             return self("unit.none")
         text = f"{value:,.{digits}f}"
         text = text.removeprefix("-") if float(text.replace(",", "")) == 0 else text
-        return text.translate(str.maketrans(",.", ".,")) if self.language == "es" else text
+        return text.translate(_SWAPPED) if self.language == "es" else text
 
     def percent(self, share: float, digits: int = 0) -> str:
-        """A share from 0 to 1 as a percentage."""
-        return f"{self.number(100 * share, digits)} %" if self.language == "es" else f"{100 * share:.{digits}f}%"
+        """A share, where 1 is the whole, as a percentage."""
+        return f"{self.number(100 * share, digits)}{' %' if self.language == 'es' else '%'}"
 
     def signed(self, value: float, digits: int = 0) -> str:
         """A difference with its sign."""
@@ -82,6 +87,17 @@ class Labels:
         if self.language == "es":
             return f"{self.number(value, 2)} $"
         return f"-${self.number(-value, 2)}" if round(value, 2) < 0 else f"${self.number(value, 2)}"
+
+    def rewritten(self, fact: str) -> str:
+        """A fact whose figures are written in English, such as ``$1.99``, with the language's signs.
+
+        What may be a figure in Spanish already, such as ``1,99`` or ``1.000``, stays as it is.
+        """
+
+        def swapped(figure: re.Match[str]) -> str:
+            return figure["number"].translate(_SWAPPED) + (" $" if figure["sign"] else "")
+
+        return _ENGLISH_FIGURE.sub(swapped, fact) if self.language == "es" else fact
 
     def day(self, day: dt.date, weekday: bool = True) -> str:
         """A day such as ``Mon 1 Jan``."""

@@ -22,6 +22,7 @@ from workshop_lib.generative import prompts
 from workshop_lib.orchestration import market_texts as texts
 from workshop_lib.orchestration.market_pairs import pairs
 from workshop_lib.orchestration.market_results import (
+    AHEAD_DAYS,
     Action,
     Headline,
     MarketAnalysis,
@@ -41,12 +42,12 @@ from workshop_lib.orchestration.market_trends import (
     trends,
 )
 from workshop_lib.orchestration.models import Models, attempt
+from workshop_lib.orchestration.product import PROMPTS, must_not_advertise
 from workshop_lib.orchestration.results import DATA, MODEL, Forecast, Source, Text
 from workshop_lib.orchestration.shop import Shop
 from workshop_lib.orchestration.wording import wording
 from workshop_lib.settings import settings
 
-PROMPT = "market_summary.few_shot"
 CANDIDATES = 6
 """Opportunities for which the forecaster is asked."""
 SHOWN = 20
@@ -55,7 +56,7 @@ PER_ACTION = 3
 """Recommendations of each kind."""
 SURE = 0.05
 """q-value up to which a season is told."""
-QUARTER_DAYS, PRICE_DAYS, AHEAD_DAYS = 91, 28, 7
+QUARTER_DAYS, PRICE_DAYS = 91, 28
 NO_PROMOTION = {"display_share": 0.0, "mailer_share": 0.0, "front_page_share": 0.0}
 
 State = dict[str, Any]
@@ -84,7 +85,7 @@ def market_chain(models: Models, shop: Shop) -> Runnable[Any, MarketAnalysis]:
     def word(state: State, config: RunnableConfig) -> State:
         return state | {"summary": _summary(shop, state, words, config)}
 
-    words = wording(models.chat, prompts.load(PROMPT))
+    words = wording(models.chat, prompts.load("product_summary.few_shot", folder=PROMPTS))
     look = RunnableParallel(
         question=RunnableLambda(lambda question: question, name="keep the question"),
         trends=RunnableLambda(lambda question: _part(_trends, shop, question), name="trends"),
@@ -155,7 +156,11 @@ def _forecasts(models: Models, shop: Shop, state: State, config: RunnableConfig)
     headline = _headline(shop, state)
     recent = shop.daily_sales[shop.daily_sales["date"] > shop.last_day - pd.Timedelta(days=QUARTER_DAYS)]
     shares = recent.groupby("category")["mailer_share"].mean().reindex(shop.categories)
-    growing = [one for one in found or () if one.growth > 0 and one.steady and one.evidence != "none"]
+    growing = [
+        one
+        for one in found or ()
+        if one.growth > 0 and one.steady and one.evidence != "none" and not must_not_advertise(one.category)
+    ]
     chosen = [one for one in growing if shares[one.category] < float(shares.median())][:CANDIDATES]
     plan = strong_promotion(shop)
     promotions = [_week(shop, one.category, promotion) for one in chosen for promotion in (NO_PROMOTION, plan)]
@@ -178,7 +183,7 @@ def _headline(shop: Shop, state: State) -> str:
 
 
 def _sold_and_expected(shop: Shop, category: str, forecast: Forecast | None, source: Source) -> Headline:
-    sold = _last_week(shop, shop.daily_sales["category"] == category)
+    sold = float(shop.units_when_open(category).tail(AHEAD_DAYS).sum())
     expected = forecast.total if forecast else None
     return Headline(
         category=category,

@@ -10,6 +10,8 @@ from pydantic import ConfigDict, Field
 
 from workshop_lib.orchestration.results import Answer, Frozen, Source, Text
 
+AHEAD_DAYS = 7
+"""How far a market analysis looks ahead."""
 Evidence = Literal["clear", "hint", "none"]
 Relation = Literal["substitutes", "complements"]
 Action = Literal["promote", "stock up", "look into", "place together", "promote apart"]
@@ -95,7 +97,7 @@ class Headline(Frozen):
 
     category: str
     department: str
-    sold: float = Field(description="units of the last seven days")
+    sold: float = Field(description="units of the last seven days on which the shop opened")
     forecast: float | None = Field(description="units of the next seven days; None when the forecaster is away")
     change: float | None = Field(description="of the one against the other, 0.1 for a tenth more")
     source: Source

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from workshop_lib.orchestration.market_results import Action, Headline, Trend
+from workshop_lib.orchestration import product_texts
+from workshop_lib.orchestration.labels import Labels
+from workshop_lib.orchestration.market_results import AHEAD_DAYS, Action, Headline, Trend
 
 Language = Literal["en", "es"]
 
@@ -21,15 +23,15 @@ _MONTHS_ES = {
 }  # fmt: skip
 ACTIONS: dict[Language, dict[Action, str]] = {
     "en": {
-        "promote": "promote", "stock up": "stock up", "look into": "look into", "place together": "place together",
+        "promote": "promote", "stock up": "stock up on", "look into": "look into", "place together": "place together",
         "promote apart": "promote apart",
     },
     "es": {
-        "promote": "promocionar", "stock up": "aumentar existencias", "look into": "investigar",
+        "promote": "promocionar", "stock up": "pedir más", "look into": "investigar",
         "place together": "colocar juntos", "promote apart": "promocionar por separado",
     },
 }  # fmt: skip
-"""What to call an action in front of people."""
+"""What to call an action in front of people; the subject follows."""
 
 _REASONS: dict[Language, dict[str, str]] = {
     "en": {
@@ -47,15 +49,15 @@ _REASONS: dict[Language, dict[str, str]] = {
         " place.",
     },
     "es": {
-        "promote": "Su parte de las ventas creció un {growth} en el año. El {mailer_share} estuvo en el folleto el"
+        "promote": "Su cuota de ventas creció un {growth} en el año. El {mailer_share} estuvo en el folleto el"
         " último trimestre; lo habitual es el {usual_share}. El modelo espera {extra_units} unidades más en una"
         " semana de promoción fuerte.",
-        "promote, no forecast": "Su parte de las ventas creció un {growth} en el año. El {mailer_share} estuvo en el"
+        "promote, no forecast": "Su cuota de ventas creció un {growth} en el año. El {mailer_share} estuvo en el"
         " folleto el último trimestre; lo habitual es el {usual_share}. El modelo no dio cifra para una promoción.",
         "unsure": " El crecimiento puede ser casualidad.",
-        "stock up": "En la semana hasta {part} se vendió {ratio} veces lo de las semanas corrientes, {extra_units}"
+        "stock up": "En la semana previa {to_part} se vendió {ratio} veces lo de las semanas normales, {extra_units}"
         " unidades más.",
-        "look into": "Su parte de las ventas cayó un {growth} en el año (intervalo de {lower} a {upper}).",
+        "look into": "Su cuota de ventas cayó un {growth} en el año (intervalo de {lower} a {upper}).",
         "place together": "{together} cestas tenían ambos; por azar serían {expected}.",
         "promote apart": "{together} cestas tenían ambos; por azar serían {expected}: uno ocupa el lugar del otro.",
     },
@@ -65,42 +67,33 @@ _REASONS: dict[Language, dict[str, str]] = {
 _OVERVIEW: dict[Language, dict[str, str]] = {
     "en": {
         "sold": "Last week {units} units of {scope} were sold.",
-        "up": "{name} grew most, by {growth} over the year.",
-        "down": "{name} fell most, by {growth} over the year.",
+        "up": "Of the clear trends, {name} has the strongest rise: its share of sales grew by {growth} over the year.",
+        "down": "Of the clear trends, {name} has the strongest fall: its share of sales fell by {growth} over the"
+        " year.",
         "still": "No category clearly grew or fell over the year.",
         "first": "First recommendation: {advice}.",
-        "note": "Last week {units} units of {name} were sold. The forecast for this week is {forecast} units,"
-        " {way} {change}.",
-        "more": "up", "less": "down",
     },
     "es": {
         "sold": "La semana pasada se vendieron {units} unidades de {scope}.",
-        "up": "{name} fue lo que más creció: {growth} en el año.",
-        "down": "{name} fue lo que más cayó: {growth} en el año.",
+        "up": "Entre las tendencias claras, la mayor subida es la de {name}: su cuota de ventas creció un {growth} en"
+        " el año.",
+        "down": "Entre las tendencias claras, la mayor caída es la de {name}: su cuota de ventas cayó un {growth} en"
+        " el año.",
         "still": "Ninguna categoría creció ni cayó con claridad en el año.",
         "first": "Primera recomendación: {advice}.",
-        "note": "La semana pasada se vendieron {units} unidades de {name}. La previsión para esta semana es de"
-        " {forecast} unidades, un {change} {way}.",
-        "more": "más", "less": "menos",
     },
 }  # fmt: skip
-
-
-def number(value: float, language: Language, digits: int = 0) -> str:
-    """A number for reading; Spanish swaps point and comma."""
-    text = f"{value:,.{digits}f}"
-    return text if language == "en" else text.translate(str.maketrans(",.", ".,"))
 
 
 def percent(value: float, language: Language, signed: bool = False) -> str:
     """A share or a change as percent; small ones with a decimal."""
     sign = "+" if signed and value > 0 else "−" if value < 0 else ""
     digits = 1 if 0 < abs(value) < 0.095 else 0
-    return f"{sign}{number(abs(value) * 100, language, digits)}{'%' if language == 'en' else ' %'}"
+    return sign + Labels(language).percent(abs(value), digits)
 
 
 def part_name(part: str, language: Language) -> str:
-    """A feast or a month as people call it."""
+    """A holiday or a month as people call it."""
     return part if language == "en" else _FEASTS_ES.get(part) or _MONTHS_ES.get(part) or part
 
 
@@ -113,19 +106,20 @@ def reason(
         action: what to do.
         numbers: the figures of the recommendation.
         language: of the text.
-        part: the feast, where there is one.
+        part: the holiday, where there is one.
         unsure: whether the trend behind it is no more than a hint.
     """
+    say, named = Labels(language), part_name(part, language)
     shown = {
         name: percent(value, language, signed=True) if name in ("lower", "upper")
         else percent(abs(value), language) if name in ("growth", "mailer_share", "usual_share")
-        else number(value, language, 1 if name == "ratio" else 0)
+        else say.number(value, 1 if name == "ratio" else 0)
         for name, value in numbers.items()
     }  # fmt: skip
     known = _REASONS[language]
     text = known["promote, no forecast" if action == "promote" and "extra_units" not in numbers else action]
     text += known["unsure"] if unsure else ""
-    return text.format(**shown, part=part_name(part, language))
+    return text.format(**shown, part=named, to_part=f"a {named}".replace("a el ", "al "))
 
 
 def overview(
@@ -143,7 +137,7 @@ def overview(
     up = next((one for one in trends if one.growth > 0), None)
     down = next((one for one in reversed(trends) if one.growth < 0), None)
     words = _OVERVIEW[language]
-    said = [words["sold"].format(units=number(sold, language), scope=scope(department, language))]
+    said = [words["sold"].format(units=Labels(language).number(sold), scope=scope(department, language))]
     said += [words["up"].format(name=up.category, growth=percent(up.growth, language))] if up else []
     said += [words["down"].format(name=down.category, growth=percent(abs(down.growth), language))] if down else []
     said += [] if up or down else [words["still"]]
@@ -156,21 +150,8 @@ def note(headline: Headline, language: Language) -> tuple[dict[str, str], str]:
 
     Every number is about the one category: a small model mixes things up as soon as there are two.
     """
-    forecast, change = headline.forecast or 0.0, headline.change or 0.0
-    facts = {
-        "sold last week": f"{number(headline.sold, 'en')} units",
-        "forecast": f"{number(forecast, 'en')} units",
-        "change": f"{'down' if change < 0 else 'up'} {percent(abs(change), 'en')}",
-    }
-    words = _OVERVIEW[language]
-    text = words["note"].format(
-        name=headline.category,
-        units=number(headline.sold, language),
-        forecast=number(forecast, language),
-        way=words["less" if change < 0 else "more"],
-        change=percent(abs(change), language),
-    )
-    return facts, text
+    text = product_texts.summary(headline.category, AHEAD_DAYS, headline.sold, headline.forecast, language)
+    return product_texts.figures(AHEAD_DAYS, headline.sold, headline.forecast), text
 
 
 def scope(department: str | None, language: Language) -> str:

@@ -91,7 +91,7 @@ class SalesFeatures(Frozen):
 
     until: dt.date = Field(description="the last known day")
     history: tuple[DaySales, ...]
-    sold: float = Field(description="units in as many days as the question looks ahead")
+    sold: float = Field(description="units in as many open days as the question looks ahead")
     sold_before: float = Field(description="units in as many days before these")
     weekdays: dict[int, float] = Field(description="mean units by weekday over the history, 0 is Monday")
     price: float | None = Field(description="dollars per unit over the last 7 days")
@@ -177,7 +177,7 @@ def features_step(shop: Shop) -> Runnable[State, SalesFeatures]:
         question, row = state["question"], state["row"]
         sales = sales_of(shop, state["category"])
         history, week = sales.tail(HISTORY_DAYS), sales.tail(7)
-        opened = history[history["open"]]
+        opened, selling = history[history["open"]], shop.units_when_open(state["category"])
         listed = float((week["revenue"] + week["discount"]).sum())
         share = None
         if question.product_id is not None and row is not None:
@@ -190,8 +190,8 @@ def features_step(shop: Shop) -> Runnable[State, SalesFeatures]:
                 )
                 for day in history.itertuples()
             ),
-            sold=float(sales["units"].tail(question.days).sum()),
-            sold_before=float(sales["units"].iloc[-2 * question.days : -question.days].sum()),
+            sold=float(selling.tail(question.days).sum()),
+            sold_before=float(selling.iloc[-2 * question.days : -question.days].sum()),
             weekdays=opened.groupby(opened["date"].dt.weekday)["units"].mean().to_dict(),
             price=_per_unit(week),
             usual_price=_per_unit(history),
@@ -247,8 +247,8 @@ def summary_step(models: Models) -> Runnable[State, Text]:
     def summarise(state: State, config: RunnableConfig) -> Text:
         question, (forecast, source) = state["question"], state["forecast"]
         name = catalogue.readable(state["category"])
-        units = round(forecast.total) if forecast else None
-        sold = round(state["features"].sold)
+        units = forecast.total if forecast else None
+        sold = state["features"].sold
         figures = product_texts.figures(question.days, sold, units)
         template = product_texts.summary(name, question.days, sold, units, question.language)
         if units is None:

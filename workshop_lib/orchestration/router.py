@@ -245,7 +245,9 @@ def _instead(verdict: Verdict, reading: Reading, shop: Shop) -> str:
     if verdict.because == "unknown" and reading.unknown:
         return sentence(f"unknown {reading.unknown.kind}", language, name=reading.unknown.value)
     if verdict.because == "which category":
-        return sentence("which category", language, name=", ".join(near_categories(reading, shop)))
+        if near := near_categories(reading, shop):
+            return sentence("which category", language, name=", ".join(near))
+        return sentence("no near category", language, name=", ".join(shop.categories[:3]))
     if verdict.because == "which question":
         names = (*map(str, reading.products), *reading.categories, *reading.departments)
         return sentence("which question", language, name=names[0])

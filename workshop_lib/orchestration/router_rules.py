@@ -177,11 +177,11 @@ def possible(reading: Reading) -> frozenset[Chain]:
 
 
 def near_categories(reading: Reading, shop: Shop, most: int = 3) -> list[str]:
-    """Categories whose names come near a word of the question; the largest ones when none does."""
+    """Categories whose names come near a word of the question."""
     names = {" ".join(name): category for name, category in _names(tuple(shop.categories)).items()}
     asked = [word for word in reading.words if len(word) >= _LONG and (word,) not in _cues()]
     near = [names[one] for word in asked for one in difflib.get_close_matches(word, names, most, cutoff=0.75)]
-    return list(dict.fromkeys(near))[:most] or shop.categories[:most]
+    return list(dict.fromkeys(near))[:most]
 
 
 @cache

@@ -34,6 +34,10 @@ _SENTENCES = {
         "I found no category or product of this shop in the question. Did you mean {name}?",
         "No encontré en la pregunta ninguna categoría ni producto de esta tienda. ¿Quería decir {name}?",
     ),
+    "no near category": (
+        "I found no category or product of this shop in the question. For example: {name}.",
+        "No encontré en la pregunta ninguna categoría ni producto de esta tienda. Por ejemplo: {name}.",
+    ),
     "which question": (
         "What would you like to know about {name}? For example: “{name}: how much will we sell tomorrow?”",
         "¿Qué quiere saber de {name}? Por ejemplo: «{name}: ¿cuánto venderemos mañana?»",
@@ -47,16 +51,16 @@ _SENTENCES = {
     ),
     "one household": (
         "One household at a time: this is about {name} only.",
-        "Un hogar cada vez: esto trata solo del hogar {name}.",
+        "Un solo hogar a la vez: esto trata solo del hogar {name}.",
     ),
-    "one thing": ("One thing at a time: this is about {name}.", "Una cosa cada vez: esto trata de {name}."),
+    "one thing": ("One thing at a time: this is about {name}.", "Una cosa a la vez: esto trata de {name}."),
     "beyond": (
         "The forecaster looks {days} days ahead at most: this is about the next {days} days.",
-        "El pronóstico alcanza como máximo {days} días: esto trata de los próximos {days} días.",
+        "La previsión alcanza como máximo {days} días: esto trata de los próximos {days} días.",
     ),
     "part cut": (
         "A part of the question was not read, because it spoke to the assistant about itself.",
-        "Una parte de la pregunta no se leyó, porque hablaba al asistente sobre él mismo.",
+        "Una parte de la pregunta no se leyó, porque se dirigía al propio asistente.",
     ),
     "no price": (
         "Nothing of it was sold lately, so there is no price to take a discount from.",

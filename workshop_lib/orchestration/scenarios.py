@@ -103,10 +103,10 @@ class Truth:
         return float(self._ask("/churn", {"household_id": household})["probability"])
 
     def sold(self, category: str, days: int) -> float:
-        """Units of a category in the last days."""
+        """Units of a category in the last days on which the shop opened."""
         sales = self.shop.daily_sales
-        recent = sales["date"] > self.shop.last_day - pd.Timedelta(days=days)
-        return float(sales.loc[recent & (sales["category"] == category), "units"].sum())
+        opened = sales[sales["open"] & (sales["category"] == category)].sort_values("date")
+        return float(opened["units"].tail(days).sum())
 
     def receipts(self, household: int | str) -> tuple[int, float]:
         """Baskets of a household, and the dollars that it paid for them."""

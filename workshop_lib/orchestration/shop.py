@@ -79,6 +79,14 @@ class Shop:
         sold = self.daily_sales[self.daily_sales["category"].isin(self.categories)]
         return list(sold.groupby("department")["units"].sum().sort_values(ascending=False).index)
 
+    def units_when_open(self, category: str) -> pd.Series:
+        """Units of a category on each day on which the shop opened, oldest first.
+
+        Past and future are compared on such days: a closed door says nothing about demand.
+        """
+        own = self.daily_sales[self.daily_sales["category"] == category]
+        return own[own["open"]].sort_values("date")["units"]
+
     def find_category(self, name: str) -> str:
         """The category of this name, whatever its capitals.
 
