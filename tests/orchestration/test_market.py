@@ -264,7 +264,9 @@ def test_the_headline_is_what_moved_most_money_or_else_the_largest(models: Model
 def test_spanish_is_a_template_and_asks_no_language_model(models: Models, shop: Shop, api: Fake) -> None:
     answer = ask(models, shop, language="es")
     assert not [path for path, _ in api.asked if path.endswith("/chat/completions")]
-    assert "La semana pasada" in answer.summary.text and " los próximos 7 días es de 700 unidades" in answer.summary.text
+    assert (
+        "La semana pasada" in answer.summary.text and " los próximos 7 días es de 700 unidades" in answer.summary.text
+    )
     assert "English only" in answer.summary.source.why
     assert "la mayor subida es la de CATEGORY 02: su cuota de ventas creció un" in answer.summary.text
     reasons = " ".join(one.reason for one in answer.recommendations)

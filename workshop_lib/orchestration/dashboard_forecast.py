@@ -43,6 +43,8 @@ class Outlook:
     category: str
     history: pd.Series
     """Units of the last known days, by day."""
+    sold: float
+    """Units of as many open days as the forecast looks ahead."""
     price: float
     """Dollars per unit at the end of the history."""
     planned_price: float
@@ -105,7 +107,9 @@ def look_ahead(
         money = price_advice(elasticity(parts.shop, category), price, wanted.get("price"), language=language)
         advice = (stock.text, money.text)
     history = known["units"].iloc[-HISTORY_DAYS:]
-    return Outlook(category, history, price, planned_price, plan, as_is, other if other.degraded else source, advice)
+    sold = float(parts.shop.units_when_open(category).tail(int(days)).sum())
+    why = other if other.degraded else source
+    return Outlook(category, history, sold, price, planned_price, plan, as_is, why, advice)
 
 
 View = tuple[Any, Any, Any, Any, Any]
@@ -129,14 +133,13 @@ def view(say: Labels, outlook: Outlook) -> View:
 
 def _figures(say: Labels, outlook: Outlook, plan: Forecast) -> Markup:
     count = len(plan.days)
-    before = float(outlook.history.iloc[-7:].sum())
     rows = [(say("forecast.total", days=count), say.number(plan.total), say("unit.units"))]
     if outlook.as_is is not None:
         change = plan.total - outlook.as_is.total
         share = change / outlook.as_is.total if outlook.as_is.total else 0.0
         rows.append((say("forecast.difference"), say.signed(change), say.change(share)))
     else:
-        rows.append((say("forecast.last_week"), say.number(before), say("unit.units")))
+        rows.append((say("forecast.before", days=count), say.number(outlook.sold), say("unit.units")))
     same = outlook.planned_price == outlook.price
     rows.append((
         say("forecast.price"), say.dollars(outlook.planned_price),
