@@ -146,7 +146,7 @@ def test_a_slow_api_is_left_alone(api: Fake, store: LastKnown) -> None:
     begun = time.monotonic()
     with pytest.raises(ModelUnavailable, match=r"no answer within 0\.5 s"):
         models.forecast.invoke(QUESTION)
-    assert time.monotonic() - begun < 1
+    assert time.monotonic() - begun < 2
     assert len(api.asked) == 1
 
 
