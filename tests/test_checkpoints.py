@@ -82,6 +82,11 @@ def test_a_required_condition_that_is_missed_raises_and_is_recorded() -> None:
     assert [record["met"] for record in read_scorecard()] == [True, False]
 
 
+def test_single_cases_are_told_when_they_stop_the_notebook() -> None:
+    with pytest.raises(CheckpointFailed, match="- forecast of eggs: 3 is 2"):
+        checkpoint("1.3", "Right", [equals("wrong", 1, 0, "wrong numbers", details=["forecast of eggs: 3 is 2"])])
+
+
 def test_a_missed_speed_condition_does_not_stop_a_class() -> None:
     assert not checkpoint("1.3", "Trained", [at_most("slow", 90, 60, "training", "s", speed=True)]).met
     assert [(record["met"], record["required"]) for record in read_scorecard()] == [(False, False)]

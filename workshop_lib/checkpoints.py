@@ -62,6 +62,8 @@ class Condition:
     """Whether the value depends on how fast this machine is."""
     varies: bool = False
     """Whether the value may differ between machines, by speed or otherwise."""
+    details: tuple[str, ...] = ()
+    """What was found in single cases; told when the condition stops the notebook."""
 
     @property
     def met(self) -> bool:
@@ -75,6 +77,7 @@ class About(TypedDict, total=False):
     required: bool
     speed: bool
     varies: bool
+    details: Sequence[str]
 
 
 def at_least(key: str, measured: float, target: float, label: str, unit: str = "", **about: Unpack[About]) -> Condition:
@@ -98,7 +101,8 @@ def _condition(
     speed = about.get("speed", False)
     required = about.get("required", True) and not speed  # a slow machine stops no class
     varies = about.get("varies", False) or speed
-    return Condition(key, float(measured), comparison, float(target), label, unit, required, speed, varies)
+    details = tuple(about.get("details", ()))
+    return Condition(key, float(measured), comparison, float(target), label, unit, required, speed, varies, details)
 
 
 @dataclass(frozen=True)
@@ -187,6 +191,7 @@ def _explain(result: Checkpoint, failed: list[Condition]) -> str:
     for c in failed:
         measured, target = number(c.measured, c.unit), number(c.target, c.unit)
         lines.append(f"  {c.label}: measured {measured}, needed {c.comparison} {target}.")
+        lines += [f"  - {detail}" for detail in c.details]
         lines.append(f"  Look at the cells that compute it ({c.key}), then run the notebook from the top.")
     return "\n".join(lines)
 

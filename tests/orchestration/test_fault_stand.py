@@ -14,6 +14,7 @@ from workshop_lib.generative.client import LLM
 from workshop_lib.orchestration.end_to_end import Fault, Request, fault_table, run, under
 from workshop_lib.orchestration.fault_stand import Stand, killed
 from workshop_lib.orchestration.faults import Mode, broken, broken_file
+from workshop_lib.orchestration.results import Source
 from workshop_lib.orchestration.scenarios import (
     QUESTIONS,
     Truth,
@@ -92,6 +93,10 @@ def test_the_checks_find_what_is_wrong(stand: Stand, truth: Truth) -> None:
     history = household.history.model_copy(update={"baskets": household.history.baskets + 1})
     assert any("baskets" in one for one in household_faults(household.model_copy(update={"history": history}), truth))
 
+    kept = Source(kind="last known", version=stock.forecast.version)
+    old = forecast.model_copy(update={"source": kept})
+    assert any("forecast" in one for one in product_faults(stock.model_copy(update={"forecast": old}), truth))
+
     elsewhere = market.model_copy(update={"department": "GROCERY" if market.department != "GROCERY" else "DELI"})
     assert any("another department" in one for one in market_faults(elsewhere, truth))
 
@@ -100,6 +105,21 @@ def test_the_checks_find_what_is_wrong(stand: Stand, truth: Truth) -> None:
     assert reply_faults(question, truth, question.answer.category, days=question.answer.question.days - 1) != []
     spoilt = question.model_copy(update={"answer": stock.model_copy(update={"forecast": forecast})})
     assert reply_faults(spoilt, truth, stock.category) != []
+
+
+def test_what_a_replaced_model_said_in_its_time_is_old_and_not_wrong(stand: Stand, truth: Truth) -> None:
+    """A last known answer is marked with its age; the model that replaced it says something else."""
+    stock, household, *_ = (request.ask() for request in one_of_each(stand, truth))
+    source = Source(kind="last known", version="0")
+    days = tuple(day.model_copy(update={"units": 1.1 * day.units}) for day in stock.forecast.days)
+    forecast = stock.forecast.model_copy(update={"days": days, "source": source})
+    advice = stock.stock.model_copy(update={"expected": forecast.total})
+    old = stock.model_copy(update={"forecast": forecast, "stock": advice})
+    assert not any("forecast" in one for one in product_faults(old, truth))
+    churn = household.churn.model_copy(update={"probability": household.churn.probability / 2, "source": source})
+    assert not any(
+        "likelihood" in one for one in household_faults(household.model_copy(update={"churn": churn}), truth)
+    )
 
 
 def hit(stand: Stand, truth: Truth) -> list[Request]:

@@ -195,6 +195,7 @@ def test_the_last_known_answer_stands_in_and_says_so(models: Models, api: Fake) 
     assert old.days == fresh.days
     assert old.source.kind == "last known"
     assert old.source.degraded
+    assert old.source.version == fresh.version is not None
     assert "status 500: broken" in old.source.why
     assert old.source.age_seconds is not None and 0.05 <= old.source.age_seconds < 5
 

@@ -45,7 +45,7 @@ from workshop_lib.settings import settings
 class Stand:
     """A system whose parts can be broken. Time-outs are short: nobody wants to wait long for an experiment.
 
-    Its API starts in the background; ``doors`` waits for it.
+    Its API starts in the background; ``wait()`` and ``doors`` wait for it.
 
     Args:
         timeout: longest wait for a forecast or a score, seconds; the second API waits half of it for the forecaster.
@@ -101,8 +101,16 @@ class Stand:
         Raises:
             ServiceError: when its API could not be started.
         """
-        self._started.result()
+        self.wait()
         return self._doors
+
+    def wait(self) -> None:
+        """Wait until its API has started.
+
+        Raises:
+            ServiceError: when it could not be started.
+        """
+        self._started.result()
 
     def close(self) -> None:
         """Stop what belongs to the stand."""

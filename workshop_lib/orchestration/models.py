@@ -225,8 +225,9 @@ def _with_last_known(
         found = store.find(kind, asked["question"].model_dump_json())
         if found is None:
             raise error
-        source = Source(kind="last known", why=str(error), age_seconds=found[1])
-        return result.model_validate_json(found[0]).model_copy(update={"source": source})
+        answer = result.model_validate_json(found[0])
+        source = Source(kind="last known", why=str(error), age_seconds=found[1], version=answer.version)
+        return answer.model_copy(update={"source": source})
 
     steady = patient(RunnableLambda(fresh, name=f"{kind} attempt"), attempts).with_config(run_name=f"{kind} model")
     steps = RunnableLambda(check, name=f"{kind} question") | steady.with_fallbacks(

@@ -25,6 +25,7 @@ class Source(Frozen):
     kind: Literal["model", "data", "last known", "template", "missing"]
     why: str = Field("", description="a sentence: what happened; empty when everything went as meant")
     age_seconds: float | None = Field(None, description="how old a last known answer is, seconds")
+    version: str | None = Field(None, description="of the model that gave a last known answer")
 
     @property
     def degraded(self) -> bool:

@@ -5,7 +5,8 @@
     requests = mixed(scenarios(doors, truth), 100)
 
 A check does not ask whether an answer came but whether it is right: its figures are computed again from the tables, and
-its forecasts and scores are compared with what the business API answers directly.
+its forecasts and scores are compared with what the business API answers directly. A last known answer of a model that
+has been replaced since is only old: there is nothing left to compare it with.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from workshop_lib.orchestration.market_results import MarketAnalysis, Opportunit
 from workshop_lib.orchestration.memory import Memory, new_session
 from workshop_lib.orchestration.models import Models
 from workshop_lib.orchestration.product import ProductAnalysis, must_not_advertise, product_chain
+from workshop_lib.orchestration.results import Source
 from workshop_lib.orchestration.shop import Shop
 from workshop_lib.orchestration.stated_numbers import unstated_numbers
 from workshop_lib.serving.api_client import Api
@@ -92,15 +94,16 @@ class Truth:
     api: Api
     _known: dict[str, Any] = field(default_factory=dict, repr=False)
 
-    def units(self, category: str, days: int, **plan: Any) -> float:
-        """Forecast units of a category on the days after the data."""
+    def forecast(self, category: str, days: int, **plan: Any) -> tuple[float, str | None]:
+        """Forecast units of a category on the days after the data, and the version of the forecaster."""
         dates = [f"{day:%Y-%m-%d}" for day in pd.date_range(self.shop.last_day, periods=days + 1)[1:]]
         answer = self._ask("/forecast", {"category": category, "dates": dates, **plan})
-        return sum(float(day["units"]) for day in answer["forecasts"])
+        return sum(float(day["units"]) for day in answer["forecasts"]), answer["model"]["version"]
 
-    def probability(self, household: int | str) -> float:
-        """How likely a household is to stay away."""
-        return float(self._ask("/churn", {"household_id": household})["probability"])
+    def score(self, household: int | str) -> tuple[float, str | None]:
+        """How likely a household is to stay away, and the version of the churn model."""
+        answer = self._ask("/churn", {"household_id": household})
+        return float(answer["probability"]), answer["model"]["version"]
 
     def sold(self, category: str, days: int) -> float:
         """Units of a category in the last days on which the shop opened."""
@@ -132,7 +135,8 @@ def product_faults(answer: ProductAnalysis, truth: Truth) -> list[str]:
     found += _differs("sold", answer.features.sold, truth.sold(answer.category, question.days))
     if answer.forecast is not None:
         total = answer.forecast.total
-        found += _differs("forecast", total, truth.units(answer.category, question.days, **plan))
+        right = truth.forecast(answer.category, question.days, **plan)
+        found += _model_differs("forecast", total, answer.forecast.source, right)
         found += _differs("stock", answer.stock.expected, total) if answer.stock else []
     change = answer.forecast.total / max(answer.features.sold, 1) - 1 if answer.forecast else 0.0
     return [*found, *_unstated(answer, change)]
@@ -143,7 +147,8 @@ def household_faults(answer: CustomerInsight, truth: Truth) -> list[str]:
     baskets, spend = truth.receipts(answer.household_id)
     found = [*_differs("baskets", answer.history.baskets, baskets), *_differs("spend", answer.history.spend, spend)]
     if answer.churn is not None:
-        found += _differs("likelihood", answer.churn.probability, truth.probability(answer.household_id))
+        churn = answer.churn
+        found += _model_differs("likelihood", churn.probability, churn.source, truth.score(answer.household_id))
     offer = answer.offer
     worth = offer.probability * offer.success_rate * offer.value if offer else 0.0
     found += _differs("gain", offer.gain, worth - offer.cost) if offer else []
@@ -158,7 +163,9 @@ def market_faults(answer: MarketAnalysis, truth: Truth) -> list[str]:
     for one in (answer.opportunities or ())[:1]:
         if one.units_without is not None:
             none = dict.fromkeys(("display_share", "mailer_share", "front_page_share"), 0.0)
-            found += _differs("forecast", one.units_without, truth.units(one.category, 7, promotion=none))
+            found += _model_differs(
+                "forecast", one.units_without, one.source, truth.forecast(one.category, 7, promotion=none)
+            )
     own = truth.shop.daily_sales
     week = own[own["date"] > truth.shop.last_day - pd.Timedelta(days=7)]
     sold = week[week["department"] == answer.department] if answer.department else week
@@ -186,6 +193,13 @@ def reply_faults(reply: Reply, truth: Truth, category: str, days: int | None = N
 
 def _differs(name: str, found: float, right: float) -> list[str]:
     return [] if abs(found - right) <= CLOSE * max(1.0, abs(right)) else [f"{name}: {found:,.2f} is {right:,.2f}"]
+
+
+def _model_differs(name: str, found: float, source: Source, right: tuple[float, str | None]) -> list[str]:
+    """As :func:`_differs`, of what a model said; nothing for an answer that a replaced version gave in its time."""
+    number, version = right
+    replaced = source.kind == "last known" and source.version != version
+    return [] if replaced else _differs(name, found, number)
 
 
 def _unstated(answer: Any, *derived: float) -> list[str]:
