@@ -22,6 +22,7 @@ from workshop_lib.orchestration.scenarios import (
     household_faults,
     household_request,
     market_faults,
+    market_request,
     mixed,
     product_faults,
     question_request,
@@ -120,6 +121,11 @@ def test_what_a_replaced_model_said_in_its_time_is_old_and_not_wrong(stand: Stan
     assert not any(
         "likelihood" in one for one in household_faults(household.model_copy(update={"churn": churn}), truth)
     )
+
+
+def test_every_department_gets_a_right_answer(stand: Stand, truth: Truth) -> None:
+    requests = [market_request(stand.doors, truth, department) for department in (None, *truth.shop.departments)]
+    assert [(one.error, one.wrong) for one in run(requests, at_once=2)] == [(None, ())] * len(requests)
 
 
 def hit(stand: Stand, truth: Truth) -> list[Request]:

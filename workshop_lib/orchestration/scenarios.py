@@ -26,7 +26,7 @@ from workshop_lib.orchestration.assistant import Assistant, Reply
 from workshop_lib.orchestration.customer import CustomerInsight, customer_chain
 from workshop_lib.orchestration.end_to_end import Request
 from workshop_lib.orchestration.market import market_chain
-from workshop_lib.orchestration.market_results import MarketAnalysis, Opportunity, Trend
+from workshop_lib.orchestration.market_results import AHEAD_DAYS, MarketAnalysis, Opportunity, Trend
 from workshop_lib.orchestration.memory import Memory, new_session
 from workshop_lib.orchestration.models import Models
 from workshop_lib.orchestration.product import ProductAnalysis, must_not_advertise, product_chain
@@ -169,7 +169,7 @@ def market_faults(answer: MarketAnalysis, truth: Truth) -> list[str]:
     own = truth.shop.daily_sales
     week = own[own["date"] > truth.shop.last_day - pd.Timedelta(days=7)]
     sold = week[week["department"] == answer.department] if answer.department else week
-    return [*found, *_unstated(answer, float(sold["units"].sum()))]
+    return [*found, *_unstated(answer, float(sold["units"].sum()), AHEAD_DAYS)]
 
 
 def reply_faults(reply: Reply, truth: Truth, category: str, days: int | None = None) -> list[str]:
