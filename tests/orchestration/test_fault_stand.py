@@ -14,7 +14,7 @@ from workshop_lib.generative.client import LLM
 from workshop_lib.orchestration.end_to_end import Fault, Request, fault_table, run, under
 from workshop_lib.orchestration.fault_stand import Stand, killed
 from workshop_lib.orchestration.faults import Mode, broken, broken_file
-from workshop_lib.orchestration.results import Source
+from workshop_lib.orchestration.results import DATA, Source, Text
 from workshop_lib.orchestration.scenarios import (
     QUESTIONS,
     Truth,
@@ -30,6 +30,7 @@ from workshop_lib.orchestration.scenarios import (
     scenarios,
     stock_request,
 )
+from workshop_lib.orchestration.stated_numbers import unstated_numbers
 from workshop_lib.serving import api_client
 from workshop_lib.settings import settings
 
@@ -121,6 +122,17 @@ def test_what_a_replaced_model_said_in_its_time_is_old_and_not_wrong(stand: Stan
     assert not any(
         "likelihood" in one for one in household_faults(household.model_copy(update={"churn": churn}), truth)
     )
+
+
+def test_how_far_the_market_review_looks_ahead_is_no_invented_number(stand: Stand, truth: Truth) -> None:
+    """Other figures of the answer are often 7 by chance; here none is."""
+    market = market_request(stand.doors, truth, "GROCERY").ask()
+    headline = market.headline.model_copy(update={"forecast": None, "change": None, "sold": 1234.0})
+    nothing = dict.fromkeys(("trends", "seasons", "pairs", "opportunities", "recommendations"), ())
+    summary = Text(text="Para los próximos 7 días.", source=DATA)
+    bare = market.model_copy(update={**nothing, "sold": 1234.0, "headline": headline, "summary": summary})
+    assert unstated_numbers(bare) == ("7",)
+    assert market_faults(bare, truth) == []
 
 
 def test_every_department_gets_a_right_answer(stand: Stand, truth: Truth) -> None:

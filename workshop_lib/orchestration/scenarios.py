@@ -164,7 +164,7 @@ def market_faults(answer: MarketAnalysis, truth: Truth) -> list[str]:
         if one.units_without is not None:
             none = dict.fromkeys(("display_share", "mailer_share", "front_page_share"), 0.0)
             found += _model_differs(
-                "forecast", one.units_without, one.source, truth.forecast(one.category, 7, promotion=none)
+                "forecast", one.units_without, one.source, truth.forecast(one.category, AHEAD_DAYS, promotion=none)
             )
     own = truth.shop.daily_sales
     week = own[own["date"] > truth.shop.last_day - pd.Timedelta(days=7)]
