@@ -95,4 +95,4 @@ GOOD = {
 
 def found(text: str) -> list[str]:
     """Every problem of the documents in a text: field, what is wrong, what to do."""
-    return [f"{problem.field}: {problem.what}. {problem.advice}" for problem in problems(manifests._parse(text, "f"))]
+    return [f"{problem.field}: {problem.what}. {problem.advice}" for problem in problems(manifests.parse(text, "f"))]

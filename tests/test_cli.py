@@ -143,7 +143,7 @@ def test_run_shows_a_line_per_notebook_and_goes_on_after_a_failure(call: Call, c
     assert failed.out.splitlines()[0].split() == [
         "[1/2]", "done", "1.5", "s", "1-predictive/notebooks/01_a.ipynb", "checkpoints", "2/3",
     ]  # fmt: skip
-    assert "[2/2] failed" in failed.out and "1 of 2 notebooks in 3 s, 4 of 6 conditions met" in failed.out
+    assert "[2/2] error" in failed.out and "1 of 2 notebooks in 3 s, 4 of 6 conditions met" in failed.out
     assert "    1 / 0 [bold]" in failed.err and "Run the same command again" in failed.err
     folder = next((home / "runs").iterdir())
     assert f"The executed copy is {folder / course}." in failed.err
@@ -268,11 +268,14 @@ def test_status_and_down_without_services_running(call: Call, home: Path) -> Non
     shown = call("status")
     assert shown.code == 0
     assert "mlflow" in shown.out and "stopped" in shown.out and "http://127.0.0.1:" in shown.out
-    names = ("mlflow", "llm", "forecaster", "api", "dashboard")
+    names = ("mlflow", "llm", "forecaster", "cache", "api", "dashboard", "monitor")
     assert call("down").out == "".join(f"{name}: was not running\n" for name in names)
     assert call("down", "llm").out == "llm: was not running\n"
     refused = call("up", "vllm")
-    assert refused.code == 1 and "no local service vllm. Known: mlflow, llm, forecaster, api, dashboard" in refused.err
+    assert (
+        refused.code == 1
+        and "no local service vllm. Known: mlflow, llm, forecaster, cache, api, dashboard, monitor" in refused.err
+    )
     assert not (home / "mlflow").exists()  # looking leaves no traces
 
 

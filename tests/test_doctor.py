@@ -15,6 +15,7 @@ import pytest
 from workshop_lib import cli, doctor, processes
 from workshop_lib.doctor import Finding
 from workshop_lib.generative import client
+from workshop_lib.settings import MODULES
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -33,12 +34,19 @@ def test_every_check_runs_and_a_problem_comes_with_advice(home: Path) -> None:
     assert not home.exists()  # looking leaves no traces
 
 
+def test_every_module_has_its_measured_memory() -> None:
+    assert tuple(doctor.MEMORY_GIB) == MODULES
+
+
 def test_memory_and_disk_that_do_not_suffice(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     little = SimpleNamespace(total=4 * 2**30, available=1 * 2**30)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: little)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: Usage(10 * 2**30, 9 * 2**30, 1 * 2**30))
     memory, disk = only(doctor._memory()), only(doctor._disk())
     assert (memory.found, memory.verdict) == ("1.0 of 4.0 GiB free", "problem")
+    budget = only(doctor._memory_budget())
+    assert budget.verdict == "note" and f"2: {doctor.MEMORY_GIB['2-generative']}" in budget.found
+    assert "2-generative" in budget.advice and "./workshop down" in budget.advice
     assert (disk.verdict, disk.advice[:13]) == ("problem", "Free 2.0 GiB,")
 
 
@@ -84,9 +92,9 @@ def test_variables_that_are_read_are_listed(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_port_that_another_program_uses(
     use_settings: Callable[..., object], free_port: Callable[[], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ports = ("mlflow_port", "llm_port", "forecaster_port", "forecaster_grpc_port", "api_port", "dashboard_port")
-    use_settings(**{name: free_port() for name in ports})
-    assert [finding.verdict for finding in doctor._ports()] == ["ok"] * 5
+    ports = [f"{name}_port" for name in ("mlflow", "llm", "forecaster", "cache", "api", "dashboard", "monitor")]
+    use_settings(**{name: free_port() for name in (*ports, "forecaster_grpc_port")})
+    assert [finding.verdict for finding in doctor._ports()] == ["ok"] * len(ports)
     monkeypatch.setattr(processes, "port_in_use", lambda port: True)
     finding, *_ = doctor._ports()
     assert finding.verdict == "problem"
@@ -130,6 +138,16 @@ def test_a_cluster_login_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert only(doctor._cluster()).found == "ana at https://api.example:6443"
     monkeypatch.setattr(subprocess, "run", lambda *a, **k: (_ for _ in ()).throw(subprocess.TimeoutExpired("oc", 10)))
     assert only(doctor._cluster()).verdict == "note"
+
+
+def test_missing_programs_for_alerts_are_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    finding = only(doctor._alerting())
+    assert finding.verdict == "note" and "alertmanager" in finding.found and "apt install" in finding.advice
+    for name in ("prometheus", "promtool", "alertmanager", "amtool"):
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(0o755)
+    assert only(doctor._alerting()).verdict == "ok"
 
 
 @pytest.mark.parametrize(("verdict", "code"), [("ok", 0), ("note", 0), ("problem", 1)])

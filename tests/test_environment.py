@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -122,7 +123,9 @@ def test_conda_environment_installs_the_lock_through_the_entry_point() -> None:
 
 
 def test_running_environment_has_exactly_the_pinned_versions() -> None:
-    installed = {str(canonicalize_name(d.metadata["Name"])): d.version for d in metadata.distributions()}
+    # Not all of sys.path: a package that carries others inside itself may have added them by now.
+    found = metadata.distributions(path=sorted({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}))
+    installed = {str(canonicalize_name(one.metadata["Name"])): one.version for one in found}
     differences = {
         name: f"{installed.get(name, 'missing')} instead of {pinned}"
         for name, pinned in PINS.items()

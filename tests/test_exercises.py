@@ -60,3 +60,41 @@ def test_an_answer_that_the_test_cannot_take_is_not_right(
 def test_an_unknown_number_names_the_known_ones(name: str, known: str) -> None:
     with pytest.raises(KeyError, match=f"{name}.*known ones: {known}"):
         check(name, 1)
+
+
+# --- What a learner begins with is made from the solution ---------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("solution", "exercise"),
+    [
+        ('answer_a = 3 * 4\ncheck("1.1.a", answer_a)', 'answer_a = ...\ncheck("1.1.a", answer_a)'),
+        ('short = 2\ncheck("1.1.b", short / 3)', 'answer_b = ...\ncheck("1.1.b", answer_b)'),
+        (
+            'def half(x: float) -> float:\n    return x / 2\n\n\ncheck("1.1.a", half)',
+            'def half(x: float) -> float:\n    return ...\n\n\ncheck("1.1.a", half)',
+        ),
+        ('class Review(Base):\n    stars: int\n\n\ncheck("1.1.b", Review)', 'answer_b = ...\ncheck("1.1.b", answer_b)'),
+        (
+            'answer = {"no key": 401, "ok": 200}\ncheck("1.1.a", answer)',
+            'answer = {\n    "no key": ...,\n    "ok": ...,\n}\ncheck("1.1.a", answer)',
+        ),
+        ('check("1.1.a", {"hours": 3})', 'answer_a = ...\ncheck("1.1.a", answer_a)'),
+    ],
+    ids=["value", "expression", "function", "class", "cases", "names"],
+)
+def test_an_exercise_is_its_solution_without_the_answer(solution: str, exercise: str) -> None:
+    assert exercises.unsolved(solution) == exercise
+
+
+def test_a_solution_ends_in_a_check() -> None:
+    with pytest.raises(ValueError, match="ends in check"):
+        exercises.unsolved("answer = 1")
+
+
+def test_what_is_unanswered_gets_the_first_hint() -> None:
+    def stub(x):  # type: ignore[no-untyped-def]
+        return ...
+
+    for answer in (stub, {"a b": ..., "c": ...}):
+        assert "Divide one by two." in repr(check("1.1.a", answer))

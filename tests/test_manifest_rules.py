@@ -198,7 +198,7 @@ def test_every_rule_is_tried() -> None:
         sets = [other for other in manifest_rules.SET_RULES if other is not rule]
         silent = []
         for name, (text, old, new, expected) in FIRES.items():
-            documents = manifests._parse(text.replace(old, new, 1), "f")
+            documents = manifests.parse(text.replace(old, new, 1), "f")
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(manifests, "RULES", others)
                 patch.setattr(manifests, "SET_RULES", sets)

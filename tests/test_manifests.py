@@ -16,7 +16,7 @@ from workshop_lib.manifests import Document, ManifestError, load, problems, rend
 
 def document(text: str) -> Document:
     """A document from YAML text."""
-    return manifests._parse(text, "file.yaml")[0]
+    return manifests.parse(text, "file.yaml")[0]
 
 
 # ---- load
@@ -113,13 +113,13 @@ metadata: {name: two}
 
 
 def test_the_table_lists_kind_name_and_file() -> None:
-    listed = table(manifests._parse(TWO, "f.yaml"))
+    listed = table(manifests.parse(TWO, "f.yaml"))
     assert listed.to_dict("list") == {"kind": ["A", "B"], "name": ["one", "two"], "file": ["f.yaml", "f.yaml"]}
     assert list(table([]).columns) == ["kind", "name", "file"]
 
 
 def test_a_document_is_shown_as_yaml() -> None:
-    documents = manifests._parse(TWO, "f.yaml")
+    documents = manifests.parse(TWO, "f.yaml")
     shown = show("A", "one", documents)
     assert yaml.safe_load(str(shown.data)) == documents[0].body
     assert str(shown.data).startswith("kind: A\n")  # in the order of the file
@@ -128,7 +128,7 @@ def test_a_document_is_shown_as_yaml() -> None:
 
 
 def test_what_cannot_be_shown_is_named() -> None:
-    documents = manifests._parse(TWO, "f.yaml")
+    documents = manifests.parse(TWO, "f.yaml")
     with pytest.raises(ManifestError, match=r"There is no A two here\. There are: A/one, B/two\."):
         show("A", "two", documents)
     for field in ("spec.nothing", "spec.list.7", "spec.list.x", "kind.deeper"):

@@ -3,11 +3,13 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
+import psutil
 import pytest
 
-from workshop_lib import notebooks
+from workshop_lib import notebooks, processes, services
 from workshop_lib.notebooks import NotebookError, Result, Run
 from workshop_lib.settings import ROOT
 
@@ -46,6 +48,18 @@ THIRD, FOURTH = Path("2-generative/notebooks/01_third.ipynb"), Path("2-generativ
 
 
 # --- Selection and parameters ---------------------------------------------------------------------
+
+
+def test_the_readme_of_a_module_gives_the_order(course: Path) -> None:
+    readme = course / "1-predictive" / "README.md"
+    readme.write_text(
+        "[Two](notebooks/02_second.ipynb), [one](notebooks/01_first.ipynb), [two](notebooks/02_second.ipynb)."
+    )
+    assert notebooks.find_notebooks(["1"]) == [SECOND, FIRST]
+    readme.write_text("Only [two](notebooks/02_second.ipynb) and [what is not there](notebooks/03_third.ipynb).")
+    assert notebooks.find_notebooks(["1"]) == [SECOND, FIRST]
+    readme.unlink()
+    assert notebooks.find_notebooks(["1"]) == [FIRST, SECOND]
 
 
 @pytest.mark.parametrize(
@@ -150,6 +164,18 @@ def test_a_finished_or_unreadable_run_is_not_resumed(course: Path) -> None:
 # --- Executing (each of these starts kernels) -----------------------------------------------------
 
 
+@pytest.mark.parametrize(("free", "stops"), [(notebooks.ROOM_GIB - 0.1, True), (notebooks.ROOM_GIB + 0.1, False)])
+def test_services_of_earlier_notebooks_go_where_memory_is_short(
+    course: Path, monkeypatch: pytest.MonkeyPatch, free: float, stops: bool
+) -> None:
+    stopped: list[str] = []
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=free * 2**30))
+    monkeypatch.setattr(processes, "stop", lambda service: stopped.append(service.name))
+    [result] = notebooks.execute(notebooks.start_or_resume([FIRST], {}))
+    assert result.error == ""
+    assert stopped == ([service.name for service in services.services()] if stops else [])
+
+
 def test_a_run_stops_at_a_failure_and_resumes_there(course: Path) -> None:
     measures = (
         "from workshop_lib.checkpoints import at_least, checkpoint\n"
@@ -218,6 +244,14 @@ def test_a_notebook_that_writes_to_the_error_stream_is_not_stored(course: Path) 
     write_notebook(course / FIRST, "alpha = 1", "import sys\nprint('a log line', file=sys.stderr)")
     before = (course / FIRST).read_bytes()
     with pytest.raises(NotebookError, match="cell 2 writes to the error stream: a log line"):
+        notebooks.store_outputs(FIRST)
+    assert (course / FIRST).read_bytes() == before
+
+
+def test_outputs_are_stored_in_english_only(course: Path, use_settings: Callable[..., object], tmp_path: Path) -> None:
+    use_settings(home=tmp_path / "home", lang="es")
+    before = (course / FIRST).read_bytes()
+    with pytest.raises(NotebookError, match="Set WORKSHOP_LANG=en"):
         notebooks.store_outputs(FIRST)
     assert (course / FIRST).read_bytes() == before
 

@@ -173,3 +173,20 @@ def test_what_a_start_prepares_may_fail_and_be_tried_again(service: Service) -> 
     with pytest.raises(ServiceError, match="no weights"):
         processes.start(replace(service, prepare=fails))
     assert processes.start_with_progress(service).state == "healthy"
+
+
+def test_lines_that_are_written_after_the_answer_are_waited_for(service: Service) -> None:
+    other = replace(service, name="other")
+    service.log.parent.mkdir(parents=True, exist_ok=True)
+    service.log.write_text('{"id": "a", "n": 1}\nnot JSON\n{"id": "b", "n": 2}\n', encoding="utf-8")
+    assert processes.log_lines("b", [service, other], seconds=0.1) == [{"id": "b", "n": 2}]
+    other.log.write_text('{"id": "b"', encoding="utf-8")
+
+    def go_on() -> None:
+        with other.log.open("a", encoding="utf-8") as log:
+            log.write(', "n": 3}\n')
+
+    later = threading.Timer(0.5, go_on)
+    later.start()
+    assert [line["n"] for line in processes.log_lines("b", [other, service])] == [3, 2]
+    later.join()

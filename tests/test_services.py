@@ -7,14 +7,17 @@ from workshop_lib import services
 
 
 def test_what_runs_elsewhere_is_not_started_here(use_settings: Callable[..., object]) -> None:
-    assert [service.name for service in services.services()] == ["mlflow", "llm", "forecaster", "api", "dashboard"]
+    names = [service.name for service in services.services()]
+    assert names == ["mlflow", "llm", "forecaster", "cache", "api", "dashboard", "monitor"]
+    assert {service.name for service in services.services() if not service.url.startswith("http://")} == {"cache"}
     use_settings(
         mlflow_uri="https://mlflow.example",
         llm_endpoint="https://granite.example/v1",
         forecaster_endpoint="https://forecaster.example",
+        cache_url="rediss://cache.example:6379/0",
         api_endpoint="https://api.example",
     )
-    assert [service.name for service in services.services()] == ["dashboard"]
+    assert [service.name for service in services.services()] == ["dashboard", "monitor"]
 
 
 def test_mlflow_keeps_its_store_below_home(use_settings: Callable[..., object], tmp_path: Path) -> None:

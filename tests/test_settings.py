@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from workshop_lib.settings import PREFIX, ROOT, Settings, SettingsError, Thresholds, load_settings
+from workshop_lib.settings import PREFIX, ROOT, Settings, SettingsError, load_settings
+from workshop_lib.thresholds import Thresholds
 
 
 @pytest.fixture(autouse=True)

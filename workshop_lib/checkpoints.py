@@ -23,9 +23,10 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import NamedTuple, TypedDict, Unpack
 
 from workshop_lib.files import locked, write_text
+from workshop_lib.messages import translate
 from workshop_lib.settings import settings
 
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
@@ -38,12 +39,25 @@ SCORECARD_KEYS = (
 )  # fmt: skip
 
 
+WORDS = ("Checkpoint", "condition", "target", "measured", "result", "met", "missed", "no value")
+"""What a checkpoint says itself, beside its labels."""
+
+
 class CheckpointFailed(AssertionError):
     """A required condition of a checkpoint was not met."""
 
 
 class ScorecardError(ValueError):
     """The scorecard file cannot be read."""
+
+
+class Change(NamedTuple):
+    """The same figure twice: without an optimisation, and with it."""
+
+    what: str
+    unit: str
+    before: float
+    after: float
 
 
 @dataclass(frozen=True)
@@ -64,6 +78,8 @@ class Condition:
     """Whether the value may differ between machines, by speed or otherwise."""
     details: tuple[str, ...] = ()
     """What was found in single cases; told when the condition stops the notebook."""
+    change: Change | None = None
+    """What was measured before and after; for the overview of what an optimisation brought."""
 
     @property
     def met(self) -> bool:
@@ -78,6 +94,7 @@ class About(TypedDict, total=False):
     speed: bool
     varies: bool
     details: Sequence[str]
+    change: Change
 
 
 def at_least(key: str, measured: float, target: float, label: str, unit: str = "", **about: Unpack[About]) -> Condition:
@@ -101,8 +118,10 @@ def _condition(
     speed = about.get("speed", False)
     required = about.get("required", True) and not speed  # a slow machine stops no class
     varies = about.get("varies", False) or speed
-    details = tuple(about.get("details", ()))
-    return Condition(key, float(measured), comparison, float(target), label, unit, required, speed, varies, details)
+    details, change = tuple(about.get("details", ())), about.get("change")
+    return Condition(
+        key, float(measured), comparison, float(target), label, unit, required, speed, varies, details, change
+    )
 
 
 @dataclass(frozen=True)
@@ -121,26 +140,28 @@ class Checkpoint:
 
     def __repr__(self) -> str:
         """A line per condition; what differs between machines stands in braces."""
-        rows = [f"Checkpoint {self.number} {self.label}"]
+        rows = [f"{translate('Checkpoint')} {self.number} {translate(self.label)}"]
         for c in self.conditions:
             measured = f"{number(c.measured, c.unit)}, {verdict(c.met)}"
             if c.varies:
                 measured = f"{{{measured}}}"
-            rows.append(f"  {c.label}: {measured} (target {c.comparison} {number(c.target, c.unit)})")
+            target = f"{translate('target')} {c.comparison} {number(c.target, c.unit)}"
+            rows.append(f"  {translate(c.label)}: {measured} ({target})")
         return "\n".join(rows)
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th>{name}</th>" for name in ("condition", "target", "measured", "result"))
+        head = "".join(f"<th>{translate(name)}</th>" for name in ("condition", "target", "measured", "result"))
         rows = []
         for c in self.conditions:
             # The class lets the suite tell figures that depend on the machine from those that do not.
             kind = ' class="varies"' if c.varies else ""
             rows.append(
-                f'<tr><td style="text-align:left">{html.escape(c.label)}</td>'
+                f'<tr><td style="text-align:left">{html.escape(translate(c.label))}</td>'
                 f"<td>{html.escape(c.comparison)} {number(c.target, c.unit)}</td>"
                 f"<td{kind}>{number(c.measured, c.unit)}</td><td{kind}>{verdict(c.met)}</td></tr>"
             )
-        caption = f"<b>Checkpoint {html.escape(self.number)}</b> · {html.escape(self.label)}"
+        title = f"{translate('Checkpoint')} {html.escape(self.number)}"
+        caption = f"<b>{title}</b> · {html.escape(translate(self.label))}"
         return (
             f'<table><caption style="text-align:left">{caption}</caption>'
             f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
@@ -149,13 +170,13 @@ class Checkpoint:
 
 def verdict(met: bool) -> str:
     """How a comparison is worded wherever it is shown."""
-    return "met" if met else "missed"
+    return translate("met" if met else "missed")
 
 
 def number(value: float, unit: str = "") -> str:
     """A value for reading: four significant digits, thousands separated, the unit behind it."""
     if math.isnan(value):
-        return "no value"
+        return translate("no value")
     if float(value).is_integer() and abs(value) < 1e12:
         text = f"{value:,.0f}"
     else:

@@ -15,13 +15,23 @@ import psutil
 
 from workshop_lib import processes, services
 from workshop_lib.checkpoints import machine
-from workshop_lib.settings import BOOTSTRAP_VARIABLES, PREFIX, ROOT, Settings, Thresholds, settings
+from workshop_lib.settings import BOOTSTRAP_VARIABLES, PREFIX, ROOT, Settings, settings
+from workshop_lib.thresholds import Thresholds
 
 MIN_CORES = 2
 MIN_MEMORY_GIB = 7.0
 """An 8 GB laptop reports a little less than 8 GiB."""
 MIN_FREE_GIB = 3.0
 """Room that the course's own products need."""
+MEMORY_GIB = {
+    "1-predictive": 2.7, "2-generative": 3.4, "3-serving": 6.1, "4-langchain": 6.5, "5-monitoring-optimization": 8.5,
+    "6-advanced-mlops": 8.3,
+}  # fmt: skip
+"""The most memory in use while ./workshop run executed a module, beyond what was in use before: measured on two cores
+with 24 GiB. It counts services that earlier notebooks had left running, and two language models side by side; where
+memory is short, ./workshop run stops the former and the latter take turns."""
+PRODUCTS_GIB = 0.8
+"""Measured: all that the course had generated after every notebook."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +48,7 @@ class Finding:
 def examine() -> list[Finding]:
     """Run every check."""
     checks: list[Callable[[], list[Finding]]] = [
-        _machine, _memory, _disk, _packages, _variables, _ports, _endpoints, _gpu, _cluster,
+        _machine, _memory, _memory_budget, _disk, _packages, _variables, _ports, _endpoints, _gpu, _cluster, _alerting,
     ]  # fmt: skip
     return [finding for check in checks for finding in check()]
 
@@ -63,6 +73,16 @@ def _memory() -> list[Finding]:
     ]
 
 
+def _memory_budget() -> list[Finding]:
+    free = psutil.virtual_memory().available / 2**30
+    large = [module for module, needed in MEMORY_GIB.items() if needed > free]
+    advice = ""
+    if large:
+        advice = f"More than is free: {', '.join(large)}. Call ./workshop down before a notebook, close other programs."
+    needs = ", ".join(f"{module[0]}: {needed:.1f}" for module, needed in MEMORY_GIB.items())
+    return [Finding("memory by module", f"GiB at most, with all services: {needs}", "note" if large else "ok", advice)]
+
+
 def _disk() -> list[Finding]:
     folder = next(path for path in (settings.home, *settings.home.parents) if path.exists())
     free = shutil.disk_usage(folder).free / 2**30
@@ -72,7 +92,8 @@ def _disk() -> list[Finding]:
         advice = f"{folder} cannot be written. Set WORKSHOP_HOME to a folder that can."
     elif free < MIN_FREE_GIB:
         advice = f"Free {MIN_FREE_GIB - free:.1f} GiB, or set WORKSHOP_HOME to a folder on another disk."
-    return [Finding("disk", f"{free:.0f} GiB free for {settings.home}", "problem" if advice else "ok", advice)]
+    used = f"{free:.0f} GiB free for {settings.home}; a whole course makes {PRODUCTS_GIB:.1f} GiB"
+    return [Finding("disk", used, "problem" if advice else "ok", advice)]
 
 
 def _packages() -> list[Finding]:
@@ -84,11 +105,11 @@ def _packages() -> list[Finding]:
         for package in metadata.distributions()
     }
     wrong = [name for name, version in pins.items() if installed.get(name) != version]
-    found = f"{len(pins) - len(wrong)} of {len(pins)} as locked"
     if not wrong:
-        return [Finding("packages", found, "ok")]
+        return [Finding("packages", f"{len(pins)} of {len(pins)} as locked", "ok")]
     named = ", ".join(f"{name} {installed.get(name, 'missing')}" for name in wrong[:4])
-    return [Finding("packages", f"{found} ({named})", "problem", "Delete .venv and call ./workshop again.")]
+    found = f"{len(pins) - len(wrong)} of {len(pins)} as locked ({named})"
+    return [Finding("packages", found, "problem", "Delete .venv and call ./workshop again.")]
 
 
 def _variables() -> list[Finding]:
@@ -108,7 +129,7 @@ def _ports() -> list[Finding]:
         state = processes.status(service).state
         taken = state == "port taken"
         advice = f"Stop that program or set WORKSHOP_{service.name.upper()}_PORT." if taken else ""
-        found = f"port {service.port}: {'used by another program' if taken else state}"
+        found = f"port {service.port}: used by another program" if taken else f"port {service.port}: {state}"
         findings.append(Finding(f"service {service.name}", found, "problem" if taken else "ok", advice))
     return findings
 
@@ -124,7 +145,7 @@ def _endpoints() -> list[Finding]:
         if url:
             answers = _answers(url.rstrip("/") + health)
             advice = "" if answers else f"Check WORKSHOP_{field.upper()} and whether the server runs."
-            found = f"{url} {'answers' if answers else 'does not answer'}"
+            found = f"{url} answers" if answers else f"{url} does not answer"
             findings.append(Finding(name, found, "ok" if answers else "problem", advice))
     if settings.llm_endpoint:
         findings.append(_language_model())
@@ -161,6 +182,19 @@ def _cluster() -> list[Finding]:
     if user:
         return [Finding("OpenShift", f"{user} at {server}", "ok")]
     return [Finding("OpenShift", "not logged in", "note", "Only needed for the cluster steps: oc login.")]
+
+
+def _alerting() -> list[Finding]:
+    from workshop_lib.monitoring.prometheus import tools
+
+    missing = sorted(name for name, path in tools().items() if path is None)
+    if not missing:
+        return [Finding("Prometheus", "it and Alertmanager are installed", "ok")]
+    advice = (
+        "Only the notebooks on alerts (module 5) and on canaries (module 6) need them:"
+        " sudo apt install prometheus prometheus-alertmanager."
+    )
+    return [Finding("Prometheus", f"missing: {', '.join(missing)}", "note", advice)]
 
 
 def _first_line(command: list[str]) -> str:

@@ -310,13 +310,14 @@ def two_autoscalers(documents: Sequence[Document]) -> Iterator[Problem]:
 def services_reach_pods(documents: Sequence[Document]) -> Iterator[Problem]:
     """Where the pods are in the same set, a Service's selector and ports must find them."""
     pods = [document for document in documents if document.kind in WORKLOADS]
+    elsewhere = any(pod.get("spec.workloadRef") for pod in pods)  # a Rollout whose pods a Deployment describes
     for service in (document for document in documents if document.kind == "Service"):
         selector = service.get("spec.selector") or {}
         app = selector.get("app.kubernetes.io/name")
         if not pods or "serving.kserve.io/inferenceservice" in selector or not selector:
             continue  # KServe makes those pods
         matched = [pod for pod in pods if selector.items() <= (pod.get("spec.template.metadata.labels") or {}).items()]
-        if not matched:
+        if not matched and not elsewhere:
             yield Problem(service, "spec.selector", f"no pod here has these labels ({app or selector})",
                           "Compare with the labels of the Deployment's template.")  # fmt: skip
         for number, port in enumerate(service.get("spec.ports") or []):

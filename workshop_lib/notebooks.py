@@ -20,6 +20,7 @@ from typing import Any
 
 import nbformat
 import papermill
+import psutil
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
@@ -30,6 +31,8 @@ from workshop_lib.settings import MODULES, ROOT, settings
 
 CELL_SECONDS = 600
 """A cell that takes longer is stopped: a notebook must never hang a class or CI."""
+ROOM_GIB = 3.0
+"""Memory that a notebook may want beside the largest service, the language model."""
 _SHOWN_LINES = 12
 
 
@@ -88,12 +91,7 @@ def find_notebooks(selection: Sequence[str] = ()) -> list[Path]:
     Raises:
         NotebookError: when a word of the selection names nothing.
     """
-    course = [
-        path.relative_to(ROOT)
-        for module in MODULES
-        for path in sorted((ROOT / module).rglob("*.ipynb"))
-        if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)
-    ]
+    course = [path.relative_to(ROOT) for module in MODULES for path in _in_reading_order(ROOT / module)]
     if not selection:
         return course
     chosen: set[Path] = set()
@@ -114,6 +112,20 @@ def find_notebooks(selection: Sequence[str] = ()) -> list[Path]:
             )
         chosen |= found
     return [path for path in course if path in chosen]
+
+
+def _in_reading_order(module: Path) -> list[Path]:
+    """A module's notebooks as its README lists them; those that it does not name follow by their paths."""
+    readme = module / "README.md"
+    text = readme.read_text(encoding="utf-8") if readme.is_file() else ""
+    links = [(module / link).resolve() for link in re.findall(r"\]\(([^()\s]+\.ipynb)\)", text)]
+    place = {path: number for number, path in reversed(list(enumerate(links)))}
+    found = [
+        path
+        for path in sorted(module.rglob("*.ipynb"))
+        if not any(part.startswith(".") for part in path.relative_to(module).parts)
+    ]
+    return sorted(found, key=lambda path: place.get(path.resolve(), len(place)))
 
 
 def parameters_of(notebook: Path) -> set[str]:
@@ -176,12 +188,25 @@ def execute(run: Run) -> Iterator[Result]:
         Each notebook's result when it is done. ``run.json`` is up to date at every step.
     """
     for name in run.notebooks[len(run.results) :]:
+        _make_room()
         result = _execute_one(Path(name), run)
         run.results.append(result)
         run.save()
         yield result
         if result.error:
             return
+
+
+def _make_room() -> None:
+    """Where little memory is left, as on a laptop with 8 GB, stop what earlier notebooks started.
+
+    A notebook starts what it needs; elsewhere services go on running, which saves their start.
+    """
+    if psutil.virtual_memory().available / 2**30 < ROOM_GIB:
+        from workshop_lib import processes, services
+
+        for service in services.services():
+            processes.stop(service)
 
 
 def execute_notebook(notebook: Path, output: Path, parameters: Mapping[str, Any] | None = None) -> None:
@@ -207,6 +232,8 @@ def execute_notebook(notebook: Path, output: Path, parameters: Mapping[str, Any]
                 kernel_name="python3",
                 progress_bar={"desc": notebook.stem, "leave": False, "disable": None},  # None: only on a terminal
                 execution_timeout=CELL_SECONDS,
+                # After each cell it would take a second in all; a failure and the end write the copy anyway.
+                request_save_on_cell_execute=False,
                 # The kernel would warn on the terminal that it talks unencrypted; it does so on loopback only.
                 extra_arguments=["--log-level=ERROR"],
                 # Else each kernel warns that what passes between it and us could be overheard.
@@ -230,8 +257,11 @@ def store_outputs(notebook: Path) -> None:
     anything. Logs and progress on the error stream are not results and are refused.
 
     Raises:
-        NotebookError: when a cell fails or writes to the error stream; the notebook stays as it was.
+        NotebookError: when a cell fails or writes to the error stream, or when the language is not English; the
+            notebook stays as it was.
     """
+    if settings.lang != "en":
+        raise NotebookError("Stored outputs are in English, as their notebooks are. Set WORKSHOP_LANG=en.")
     with atomic_path(ROOT / notebook) as draft:
         execute_notebook(notebook, draft)
         content = nbformat.read(draft, as_version=4)

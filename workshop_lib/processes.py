@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,8 @@ import psutil
 from tqdm.auto import tqdm
 
 from workshop_lib.files import locked, write_text
+from workshop_lib.ports import HOST
 from workshop_lib.settings import settings
-
-HOST = "127.0.0.1"
 
 
 class ServiceError(RuntimeError):
@@ -48,11 +47,15 @@ class Service:
     """Makes what the service needs to find, once; returns variables that are known only then."""
     memory_gib: float = 0
     """Memory that it takes when it runs, GiB."""
+    is_ready: Callable[[int], bool] | None = None
+    """Asked with the port instead of ``health``, where a service does not speak HTTP."""
+    scheme: str = "http"
+    """What its address begins with."""
 
     @property
     def url(self) -> str:
         """Where clients reach it."""
-        return f"http://{HOST}:{self.port}"
+        return f"{self.scheme}://{HOST}:{self.port}"
 
     @property
     def log(self) -> Path:
@@ -170,13 +173,6 @@ def port_in_use(port: int) -> bool:
         return probe.connect_ex((HOST, port)) == 0
 
 
-def free_port() -> int:
-    """A loopback port that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
-
-
 def _spawn(service: Service) -> psutil.Process:
     stop(service)  # what is left of one that was killed: its children may still hold memory and ports
     more = service.prepare() if service.prepare else {}
@@ -255,6 +251,8 @@ def _is_zombie(pid: int) -> bool:
 
 
 def _healthy(service: Service) -> bool:
+    if service.is_ready is not None:
+        return service.is_ready(service.port)
     try:
         return httpx.get(service.url + service.health, timeout=2).status_code == 200
     except httpx.HTTPError:
@@ -264,6 +262,30 @@ def _healthy(service: Service) -> bool:
 def _signal(send: Callable[[], None]) -> None:
     with contextlib.suppress(psutil.NoSuchProcess):  # it may have ended by itself in the meantime
         send()
+
+
+def log_lines(text: str, services: Sequence[Service], seconds: float = 10) -> list[dict[str, Any]]:
+    """The lines with a text in the logs of services that write a JSON object per line, service by service.
+
+    A server may write its line a moment after it has answered, so each service is given time to have one.
+
+    Args:
+        text: such as the number of a request.
+        services: whose logs are read.
+        seconds: longest wait for all of them.
+    """
+    until = time.monotonic() + seconds
+    found: dict[str, list[dict[str, Any]]] = {}
+    while len(found) < len(services):
+        for service in services:
+            log = service.log.read_text(encoding="utf-8", errors="replace") if service.log.exists() else ""
+            whole = [line for line in log.splitlines(keepends=True) if text in line and line.endswith("\n")]
+            if whole:
+                found[service.name] = [json.loads(line) for line in whole]
+        if time.monotonic() > until:
+            break
+        time.sleep(0.1)
+    return [line for service in services for line in found.get(service.name, [])]
 
 
 def _last_words(service: Service) -> str:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 
 from workshop_lib.generative.server import llm_server
+from workshop_lib.monitoring.local import monitor_service
 from workshop_lib.orchestration.local import dashboard_service
-from workshop_lib.processes import HOST, Service
+from workshop_lib.ports import HOST
+from workshop_lib.processes import Service
 from workshop_lib.serving.api_client import api_service
-from workshop_lib.serving.local import forecaster_service
+from workshop_lib.serving.local import cache_service, forecaster_service
 from workshop_lib.settings import settings
 
 
@@ -19,8 +21,10 @@ def services() -> list[Service]:
         *([] if tracking_elsewhere else [mlflow_server()]),
         *([] if settings.llm_endpoint else [llm_server()]),
         *([] if settings.forecaster_endpoint else [forecaster_service()]),
+        *([] if settings.cache_url else [cache_service()]),
         *([] if settings.api_endpoint else [api_service()]),
         dashboard_service(),
+        monitor_service(),
     ]
 
 

@@ -12,12 +12,14 @@ import os
 import re
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableSource
+
+from workshop_lib.thresholds import Share, Thresholds
 
 PREFIX = "WORKSHOP_"
 ROOT = Path(__file__).resolve().parents[1]
@@ -44,64 +46,15 @@ S3_CONNECTION = {
     "s3_secret_key": "AWS_SECRET_ACCESS_KEY",
 }
 
-Share = Annotated[float, Field(ge=0, le=1)]
-
 
 class SettingsError(ValueError):
     """A setting has a value that the course cannot use; the message names it and what it accepts."""
 
 
-class Thresholds(BaseModel):
-    """Targets that the checkpoints compare with what was measured."""
-
-    completeness: Share = Field(0.95, description="share of required values that are present")
-    consistency: Share = Field(0.98, description="share of rows that satisfy every rule")
-    prepare_seconds: float = Field(20, gt=0, description="raw files to cached tables, seconds")
-    load_seconds: float = Field(1, gt=0, description="cached tables to memory, seconds")
-    test_r2: Share = Field(0.85, description="R² of the forecaster on the held-out weeks")
-    wape_ratio: float = Field(0.70, gt=0, description="WAPE of the forecaster over the seasonal naive's")
-    train_seconds: float = Field(60, gt=0, description="training of the chosen forecaster, seconds")
-    onnx_difference: float = Field(1e-4, gt=0, description="largest relative difference to scikit-learn")
-    onnx_megabytes: float = Field(50, gt=0, description="size of the exported forecaster, MB")
-    churn_roc_auc: Share = Field(0.83, description="ROC AUC of the churn model on held-out cutoffs")
-    churn_lift: float = Field(2.5, gt=0, description="average precision over the share that guessing gives")
-    served_difference: float = Field(1e-6, gt=0, description="largest difference of a served probability")
-    llm_start_seconds: float = Field(30, gt=0, description="local LLM server from start to healthy, seconds")
-    llm_first_token_ms: float = Field(500, gt=0, description="median time to first token, milliseconds")
-    llm_tokens_per_second: float = Field(50, gt=0, description="generated tokens per second over all requests")
-    llm_concurrency: int = Field(10, gt=0, description="requests at once that are answered without an error")
-    llm_prediction_error: Share = Field(0.05, description="planned memory against what the server reports")
-    llm_metrics_gap: Share = Field(0.10, description="benchmark figures against the server's own metrics")
-    prompt_gain: float = Field(0.15, gt=0, description="quality of the chosen prompt over the zero-shot one's")
-    trees_difference: float = Field(1e-5, gt=0, description="largest relative difference of OpenVINO's tree models")
-    trees_row_ms: float = Field(0.5, gt=0, description="one row through OpenVINO, milliseconds")
-    trees_over_sklearn: float = Field(50, gt=0, description="scikit-learn's time for one row over OpenVINO's")
-    endpoint_difference: float = Field(1e-5, gt=0, description="largest relative difference of a served forecast")
-    endpoint_p95_ms: float = Field(100, gt=0, description="95% of the forecaster's answers within, milliseconds")
-    endpoint_requests_per_second: float = Field(100, gt=0, description="requests that the forecaster sustains per s")
-    endpoint_memory_gib: float = Field(2, gt=0, description="memory of the forecaster's process, GiB")
-    endpoint_cores: float = Field(0.5, gt=0, description="processor cores of the forecaster's process at that load")
-    endpoint_p99_ms: float = Field(50, gt=0, description="99% of the answers within, at half of the most it can do, ms")
-    endpoint_over_mlflow: float = Field(20, gt=0, description="answers per second over MLflow's scikit-learn server's")
-    endpoint_over_mlflow_onnx: float = Field(1.3, gt=0, description="the same over MLflow's ONNX server's")
-    endpoint_of_ceiling: Share = Field(0.75, description="the same over the KServe SDK's with a constant answer")
-    down_seconds: float = Field(3, gt=0, description="a service that is away is seen by the dashboard within, seconds")
-    recovery_seconds: float = Field(120, gt=0, description="from the end of a fault to a fresh answer, seconds")
-    stock_seconds: float = Field(2, gt=0, description="95% of decisions about stock within, seconds")
-    household_seconds: float = Field(8, gt=0, description="the same, what to do about a household")
-    market_seconds: float = Field(4, gt=0, description="the same, a look at a department or the shop")
-    question_seconds: float = Field(2, gt=0, description="the same, a question in plain words")
-    follow_up_seconds: float = Field(3, gt=0, description="the same, a question and one that follows it")
-    product_text_seconds: float = Field(10, gt=0, description="the same, a text for a product's page")
-    recommender_ndcg_ratio: float = Field(1.1, gt=0, description="NDCG@10 of new suggestions over popularity's")
-    recommender_hit_rate: Share = Field(0.27, description="households that buy one of ten new suggestions in 4 weeks")
-    buy_again_hit_rate: Share = Field(0.78, description="households that buy one of ten repeated products in 4 weeks")
-    routing_accuracy: Share = Field(0.9, description="share of held-out questions that reach the right chain")
-    market_false_years: Share = Field(0.15, description="years in random order in which a clear trend is found")
-    market_found_again: Share = Field(0.9, description="pairs of the first half-year that hold in the second")
-    chain_seconds: float = Field(4, gt=0, description="a product analysis with its texts, seconds")
-    chain_texts: Share = Field(0.6, description="share of a chain's texts that the language model may write itself")
-    significance: Share = Field(0.05, description="p-value below which a challenger counts as better")
+def _language_of_the_machine() -> Literal["en", "es"]:
+    """What the variables of the locale say, as gettext reads them; English where it is another language or none."""
+    chosen = next((os.environ[name] for name in ("LC_ALL", "LC_MESSAGES", "LANG") if os.environ.get(name)), "")
+    return "es" if chosen.lower().startswith("es") else "en"
 
 
 class Settings(BaseSettings):
@@ -160,6 +113,17 @@ class Settings(BaseSettings):
     api_endpoint: str | None = Field(None, description="business API to use, such as https://api.example")
     api_port: int = Field(8300, ge=1024, le=65535, description="local port of the business API")
     api_key: SecretStr | None = Field(None, description="key that the business API asks for; made here when unset")
+    api_keys_file: Path | None = Field(
+        None, description="JSON file with the hashes of the business API's keys, their roles and limits; or one key"
+    )
+    prediction_log: Path | None = Field(
+        None, description="folder in which the business API keeps a line per answer, without personal data"
+    )
+    prediction_log_days: int = Field(30, ge=1, description="days after which a file of that log is deleted")
+    prediction_log_key: SecretStr | None = Field(
+        None, description="what turns households into pseudonyms there; made here when unset"
+    )
+    input_guard: bool = Field(False, description="whether the business API marks inputs unlike any that it knows")
     api_concurrency: int = Field(16, ge=1, description="requests that the business API works on at once")
     api_queue: int = Field(64, ge=0, description="requests that wait for their turn there; more are turned away")
     api_timeout: float = Field(5, gt=0, description="longest time for a request there, seconds")
@@ -171,11 +135,51 @@ class Settings(BaseSettings):
     chain_concurrency: int = Field(8, ge=1, description="questions that a chain works on at once in a batch")
     router_asks_model: bool = Field(False, description="whether the language model decides where rules are in doubt")
     memory_turns: int = Field(6, ge=1, description="questions and answers that a conversation remembers")
-    language: Literal["en", "es"] = Field("en", description="language of the dashboard and its texts")
+    lang: Literal["en", "es"] = Field(
+        default_factory=_language_of_the_machine, description="language of notebooks, messages and the dashboard"
+    )
+    dashboard_endpoint: str | None = Field(None, description="dashboard to watch, such as http://dashboard:7860")
     dashboard_port: int = Field(7860, ge=1024, le=65535, description="local port of the dashboard")
+    monitor_port: int = Field(8400, ge=1024, le=65535, description="local port of the monitor")
     dashboard_user: str | None = Field(None, description="name for the dashboard's login; open without one")
     dashboard_password: SecretStr | None = Field(None, description="the password to it")
+    runbooks: str = Field(
+        "https://git.example.com/shop/workshop/blob/main/5-monitoring-optimization/README.md",
+        description="address of module 5's README, which links in alerts lead to",
+    )
+    mail_user: str | None = Field(None, description="sender of the summaries, and name for the mail server's login")
+    mail_password: SecretStr | None = Field(None, description="the password to it; sent over TLS only")
+    prometheus_url: str | None = Field(None, description="Prometheus or Thanos to ask, such as https://thanos.example")
+    prometheus_token: SecretStr | None = Field(None, description="bearer token for it")
+    prometheus_ca_file: Path | None = Field(None, description="certificate authority of it, a PEM file")
+    prometheus_namespace: str | None = Field(None, description="namespace that the tenancy port of Thanos asks for")
     churn_threshold: Share = Field(0.1667, description="probability of leaving from which a contact pays")
+    monitoring_config: Path = Field(
+        ROOT / "5-monitoring-optimization" / "monitoring" / "model_monitoring_config.yaml",
+        description="YAML file with everything that is watched in service and its limits",
+    )
+    quality_gates: Path = Field(
+        ROOT / "6-advanced-mlops" / "pipelines" / "quality_gates.yaml",
+        description="YAML file with the limits that a version must keep before it may serve",
+    )
+    advisories: str | None = Field(
+        None, description="where pip-audit asks for known weaknesses, in OSV's protocol; its own choice by default"
+    )
+    history_url: SecretStr | None = Field(
+        None,
+        description="SQL database for past forecasts, feedback and answers, such as postgresql://user:password@db/shop",
+    )
+    cache: bool = Field(False, description="whether the business API keeps answers, on or off")
+    cache_url: SecretStr | None = Field(
+        None, description="Valkey or Redis for kept answers, such as rediss://user:password@cache.example:6379/0"
+    )
+    cache_port: int = Field(8500, ge=1024, le=65535, description="local port of the Valkey server")
+    cache_entries: int = Field(5000, ge=1, description="answers that each process of the API keeps in memory")
+    cache_shortest: float = Field(900, gt=0, description="how long the least certain answer is kept, seconds")
+    cache_longest: float = Field(86_400, gt=0, description="how long the most certain answer is kept, seconds")
+    cache_text_longest: float = Field(604_800, gt=0, description="the same for a product's text, seconds")
+    cache_timeout: float = Field(0.05, gt=0, description="longest wait for Valkey or the history, seconds")
+    cache_prefetch: int = Field(0, ge=0, description="likely forecasts that the API makes ahead each hour")
     bind_host: str = Field("127.0.0.1", description="address that servers listen on; 0.0.0.0 in a container")
     s3_endpoint: str | None = Field(None, description="S3-compatible storage for models; or AWS_S3_ENDPOINT")
     s3_bucket: str | None = Field(None, description="bucket for models there; or AWS_S3_BUCKET")
@@ -197,7 +201,9 @@ class Settings(BaseSettings):
             raise ValueError("-1 (one worker per core) or a number of workers from 1 up")
         return jobs
 
-    @field_validator("home", "data", "forecaster_routes")
+    @field_validator(
+        "home", "data", "forecaster_routes", "monitoring_config", "quality_gates", "api_keys_file", "prediction_log"
+    )
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:
         # Notebooks run in their own folders: a relative path would mean something else in each.
@@ -210,7 +216,9 @@ class Settings(BaseSettings):
             raise ValueError("an existing folder with the files described in README.md")
         return path
 
-    @field_validator("llm_endpoint", "forecaster_endpoint", "api_endpoint")
+    @field_validator(
+        "llm_endpoint", "forecaster_endpoint", "api_endpoint", "dashboard_endpoint", "prometheus_url", "advisories"
+    )
     @classmethod
     def _web_address(cls, url: str | None) -> str | None:
         if url is not None and not re.match(r"https?://[^/\s]+", url):
@@ -223,7 +231,7 @@ class Settings(BaseSettings):
         # People type a connection's address without it, and boto3 takes no address without it.
         return f"https://{url}" if url and "://" not in url else url
 
-    @field_validator("llm_ca_file", "forecaster_ca_file")
+    @field_validator("llm_ca_file", "forecaster_ca_file", "prometheus_ca_file")
     @classmethod
     def _existing_file(cls, path: Path | None) -> Path | None:
         if path is not None and not path.is_file():
@@ -247,6 +255,11 @@ class Settings(BaseSettings):
         if code not in holidays.list_supported_countries():
             raise ValueError("a two-letter country code of the holidays package, such as ES")
         return code
+
+    @property
+    def cache_server(self) -> str:
+        """Where the Valkey server is: the configured one, else the local service."""
+        return self.cache_url.get_secret_value() if self.cache_url else f"redis://127.0.0.1:{self.cache_port}/0"
 
     @property
     def uses_course_data(self) -> bool:
@@ -282,6 +295,13 @@ class Settings(BaseSettings):
     def routes_file(self) -> Path:
         """The forecaster's versions and their shares of the traffic."""
         return self.forecaster_routes or self.home / "services" / "routes.json"
+
+    @property
+    def history_database(self) -> str:
+        """Where past forecasts, feedback and answers are kept: the configured database, else SQLite."""
+        if self.history_url:
+            return self.history_url.get_secret_value()
+        return f"sqlite:///{self.home / 'services' / 'history.db'}"
 
     @property
     def runs_dir(self) -> Path:

@@ -1,4 +1,8 @@
-"""Every notebook from end to end through papermill: in the order of the course, with other parameters than it stores.
+"""Every notebook from end to end through papermill: in the order of the course, in Spanish, with other parameters.
+
+Those that take more than a minute run once in the suite, at their defaults (see test_stored_outputs.py), and a second
+time with --long. Where there is memory for it, the background helps from the
+last notebook on: see tests/notebooks/comparing.py.
 
 Then the whole of module 1 on a small shop of its own, as a learner brings it.
 """
@@ -7,41 +11,19 @@ import ast
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import nbformat
 import pandas as pd
 import papermill
 import pytest
 
-from workshop_lib import cli
-from workshop_lib.checkpoints import read_scorecard
+from tests.notebooks import other_parameters
+from tests.notebooks.comparing import Comparing
+from tests.notebooks.other_parameters import LONG, PARAMETERS
+from workshop_lib import products
 from workshop_lib.data.sources import find_source
 from workshop_lib.notebooks import execute_notebook, find_notebooks
 from workshop_lib.settings import ROOT, settings
 
 NOTEBOOKS = find_notebooks()
-PARAMETERS: dict[str, dict[str, object]] = {
-    "01_data_exploration": {"top_categories": 8, "promoted_from": 0.2},
-    "02_feature_engineering": {"categories": 40, "proof_days": 10},
-    "03_train_forecaster": {"categories": 40, "folds": 2, "search_trees": 10},
-    "04_churn_with_mlflow": {"cutoffs": 7, "search_trials": 2, "contact_cost": 3.0},
-    "05_export_onnx": {"forest_trees": 20, "batches": [1, 32]},
-    "01_resource_planning": {"sequences": 4, "length": 2048},
-    "02_api_testing": {"question": "Name two fruits.", "temperatures": [0.0, 1.0], "samples": 2},
-    "03_prompt_optimization": {"choosing": 4, "reporting": 5, "streams": 4},
-    "04_performance_benchmark": {"tokens": 8, "levels": [1, 10], "open_seconds": 2},
-    "01_openvino_for_forests": {"trees": 20, "batches": [1, 1024], "seconds": 0.05},
-    "02_serve_forecaster": {"day": "2017-12-05", "shown": 5},
-    "03_business_api": {"category": "CHEESE", "known_until": "2017-12-09", "burst_workers": 48, "burst_seconds": 1.0},
-    "04_load_test": {"connections": [1, 4], "shares": [0.5, 1.0], "batches": [4, 512], "sustained_seconds": 4},
-    "05_release_strategies": {"rate": 20, "flagged": 5},
-    "01_model_wrappers": {"category": "CHEESE", "household": 1, "days_ahead": 3},
-    "02_product_analysis": {"category": "CHEESE", "many": 6, "few": 2, "backtest": 30},
-    "03_customer_insight": {"household_id": 1, "contacts": 4, "list_length": 3},
-    "04_market_analysis": {"shown": ["CHEESE", "SOUP"], "shuffles": 60, "departments": ["GROCERY"]},
-    "05_dashboard": {"category": "CHEESE", "household": 1, "question": "How much cheese will we sell tomorrow?"},
-    "06_end_to_end": {"requests": 30, "at_once": 2, "delay": 8.0},
-}
-"""Values for each notebook that are not the ones its stored outputs were made with."""
 
 
 def defaults_of(notebook: Path) -> dict[str, object]:
@@ -57,19 +39,23 @@ def test_every_notebook_is_run_with_other_parameters_than_its_own() -> None:
         assert [name for name, value in values.items() if value == defaults[name]] == [], notebook
 
 
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=str)
-def test_a_notebook_runs_with_other_parameters(notebook: Path, tmp_path: Path) -> None:
-    before = read_scorecard()
-    execute_notebook(notebook, tmp_path / notebook.name, PARAMETERS.get(notebook.stem))
-    executed = nbformat.read(tmp_path / notebook.name, as_version=4)
-    assert all(cell.execution_count for cell in executed.cells if cell.cell_type == "code")
-    measured = [record for record in read_scorecard() if record not in before]
-    assert measured and {record["module"] for record in measured} == {notebook.parts[0]}
+@pytest.mark.parametrize(
+    "notebook", [pytest.param(path, marks=[pytest.mark.long] * (path.stem in LONG)) for path in NOTEBOOKS], ids=str
+)
+@pytest.mark.timeout(1800)  # the background may be in the middle of it
+def test_a_notebook_runs_with_other_parameters(notebook: Path, early: Comparing | None, tmp_path: Path) -> None:
+    begun = early.other(notebook) if early else None
+    if begun is None:
+        other_parameters.run(notebook, tmp_path)
+    else:
+        assert begun.returncode == 0, begun.stderr[-6000:]
 
 
-def test_reset_knows_all_that_the_notebooks_made() -> None:
-    made = {path for path in settings.home.iterdir() if path != settings.logs_dir}
-    assert made - set(cli._generated(None)) == set()
+def test_reset_knows_all_that_the_notebooks_made(early: Comparing | None) -> None:
+    homes = [settings.home, *([early.home] if early else [])]
+    kept = {settings.logs_dir.name, other_parameters.EDITIONS}
+    made = {path.name for home in homes for path in home.iterdir()} - kept
+    assert made - {path.name for path in products.generated()} == set()
 
 
 # --- Bring your own data --------------------------------------------------------------------------
@@ -95,8 +81,12 @@ def own_shop(tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], i
         yield folder.with_name("home")
 
 
-# Backwards: no notebook finds what an earlier one would have left, so each must be able to run alone.
-@pytest.mark.parametrize("notebook", [path for path in NOTEBOOKS if path.parts[0] == "1-predictive"][::-1], ids=str)
+# Backwards: no notebook finds what an earlier one would have left, so each must be able to run alone. The opening one
+# reads no data.
+OWN = [path for path in NOTEBOOKS if path.parts[0] == "1-predictive" and not path.stem.startswith("00_")]
+
+
+@pytest.mark.parametrize("notebook", OWN[::-1], ids=str)
 def test_module_1_runs_on_a_learners_own_shop(notebook: Path, own_shop: Path, tmp_path: Path) -> None:
     execute_notebook(notebook, tmp_path / notebook.name, PARAMETERS.get(notebook.stem, {}) | {"categories": 20})
     assert (own_shop / "data-own" / "manifest.json").is_file() and not (own_shop / "data").exists()

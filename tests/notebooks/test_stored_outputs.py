@@ -1,63 +1,34 @@
 """Every notebook, at its defaults and in the order of the course, gives what is stored in it.
 
-nbval compares all outputs but pictures. They run in a home of their own, as they do for a learner who starts.
+nbval compares all outputs but pictures. They run in a home of their own, as they do for a learner who starts. It takes
+as long as all other tests, and these leave one of two cores idle. So where there is memory for it, the notebooks run in
+the background from the beginning of the session, with a low priority, and the tests here wait for them.
 """
 
-import os
 import re
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
 import pytest
 
-from workshop_lib import processes, services
+from tests.notebooks.comparing import Compared, Comparing
 from workshop_lib.checkpoints import Checkpoint, Condition, at_least, at_most
-from workshop_lib.generative.server import llm_server
-from workshop_lib.notebooks import CELL_SECONDS, find_notebooks
-from workshop_lib.settings import ROOT, settings
+from workshop_lib.notebooks import find_notebooks
 
-HERE = Path(__file__).parent
 NOTEBOOKS = find_notebooks()
-OWN_SERVICES = ("mlflow", "forecaster", "api", "dashboard")
-"""Services that know the home they were started in."""
-Compare = Callable[[Path], subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="module")
-def compare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compare]:
-    """Run a notebook under nbval; all of this module's notebooks share one new home."""
-    home = tmp_path_factory.mktemp("home")
-    processes.start(llm_server())
-    # The language model is the same in every home: its weights and its running server are shared.
-    (home / "services").mkdir()
-    for name in ("llm", "services/llm.json", "services/llm-key.txt"):
-        (home / name).symlink_to(settings.home / name)
-
-    def with_nbval(notebook: Path) -> subprocess.CompletedProcess[str]:
-        # What runs here is not this session: its options, which keep nbval out, are put aside.
-        options = ["-o", "addopts=", "-p", "no:cacheprovider", "-vv", "-rN", "--tb=short", "--color=no"]
-        nbval = ["-p", "keep_history", "--nbval", "--nbval-current-env", "--nbval-cell-timeout", str(CELL_SECONDS)]
-        nbval += ["--nbval-sanitize-with", str(HERE / "sanitize.cfg")]
-        return subprocess.run(
-            [sys.executable, "-m", "pytest", *options, *nbval, notebook],
-            cwd=ROOT, env=os.environ | {"WORKSHOP_HOME": str(home), "PYTHONPATH": str(HERE)},
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-
-    yield with_nbval
-    down = [sys.executable, "-m", "workshop_lib.cli", "down", *OWN_SERVICES]
-    subprocess.run(down, env=os.environ | {"WORKSHOP_HOME": str(home)}, capture_output=True, check=True)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _no_service_of_another_home() -> None:
-    """The ports are this home's now: a server that an earlier test left on one of them knows another home."""
-    for service in services.services():
-        if service.name in OWN_SERVICES:
-            processes.stop(service)
+def comparing(early: Comparing | None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Comparing]:
+    """The comparison that began with the session, or one that begins now."""
+    if early is not None:
+        yield early
+        return
+    now = Comparing(tmp_path_factory.mktemp("home"))
+    yield now
+    now.close()
 
 
 def test_there_is_something_to_compare() -> None:
@@ -65,19 +36,22 @@ def test_there_is_something_to_compare() -> None:
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=str)
-def test_a_notebook_gives_what_is_stored_in_it(notebook: Path, compare: Compare) -> None:
-    done = compare(ROOT / notebook)
+@pytest.mark.timeout(3600)  # most of it is waiting for the notebooks before
+def test_a_notebook_gives_what_is_stored_in_it(notebook: Path, comparing: Comparing) -> None:
+    done = comparing.result(notebook)
+    if first := comparing.repeated.get(notebook):
+        warnings.warn(f"{notebook} was compared twice. At first: {differences(first)}", stacklevel=1)
     assert done.returncode == 0, differences(done)
     assert verdicts(done)[0] == "PASSED"
 
 
-def differences(done: subprocess.CompletedProcess[str]) -> str:
+def differences(done: Compared) -> str:
     """The cells that differ, and how; all that was printed where it did not come to that."""
     _, found, failures = done.stdout.partition("= FAILURES =")
     return failures[:12_000] if found else (done.stdout + done.stderr)[-6000:]
 
 
-def verdicts(done: subprocess.CompletedProcess[str]) -> dict[int, str]:
+def verdicts(done: Compared) -> dict[int, str]:
     return {int(cell): verdict for cell, verdict in re.findall(r"::Cell (\d+).* (PASSED|FAILED)", done.stdout)}
 
 
@@ -127,12 +101,12 @@ CELLS = [
 ]
 
 
-def test_the_comparison_sees_changed_figures_and_overlooks_speed(compare: Compare, tmp_path: Path) -> None:
+def test_the_comparison_sees_changed_figures_and_overlooks_speed(comparing: Comparing, tmp_path: Path) -> None:
     notebook = nbformat.v4.new_notebook()
     for code, data, _ in CELLS:
         outputs = [nbformat.v4.new_output("execute_result", data, execution_count=1)] if data else []
         notebook.cells.append(nbformat.v4.new_code_cell(code, outputs=outputs, execution_count=1))
     nbformat.write(notebook, tmp_path / "scratch.ipynb")
-    done = compare(tmp_path / "scratch.ipynb")
+    done = comparing.result(tmp_path / "scratch.ipynb")
     expected = {number: "FAILED" if differs else "PASSED" for number, (_, _, differs) in enumerate(CELLS)}
     assert verdicts(done) == expected, done.stdout

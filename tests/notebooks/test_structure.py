@@ -5,8 +5,11 @@ import re
 import statistics
 from collections.abc import Callable, Iterator
 from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
+from types import ModuleType
 from urllib.parse import unquote
 
 import nbformat
@@ -14,13 +17,14 @@ import pytest
 from IPython.core.inputtransformer2 import TransformerManager
 
 from tests.syntax import broad_excepts
+from workshop_lib.exercises import check, unsolved
 from workshop_lib.notebooks import find_notebooks
 from workshop_lib.settings import MODULES, ROOT
 
 NOTEBOOKS = find_notebooks()
 EXPECTED = {
     "1-predictive": {
-        *("01_data_exploration", "02_feature_engineering", "03_train_forecaster"),
+        *("00_what_is_mlops", "01_data_exploration", "02_feature_engineering", "03_train_forecaster"),
         *("04_churn_with_mlflow", "05_export_onnx"),
     },
     "2-generative": {
@@ -33,6 +37,14 @@ EXPECTED = {
     "4-langchain": {
         *("01_model_wrappers", "02_product_analysis", "03_customer_insight"),
         *("04_market_analysis", "05_dashboard", "06_end_to_end"),
+    },
+    "5-monitoring-optimization": {
+        *("custom_metrics", "drift_and_retraining", "alerts_that_fire", "health_and_slo"),
+        *("model_quantization", "caching_strategy", "autoscaling_simulation"),
+    },
+    "6-advanced-mlops": {
+        *("model_versioning", "quality_gates", "ab_testing", "cicd_pipeline"),
+        *("security", "model_governance", "business_impact"),
     },
 }
 """The notebooks that each finished module has; a module that is finished joins here."""
@@ -105,7 +117,7 @@ MINUTES = re.compile(r"^\*\*Minutes\*\* (\d+)", re.M)
 @pytest.mark.parametrize("module", EXPECTED)
 def test_readmes_and_notebooks_give_the_same_minutes(module: str) -> None:
     page, front = (Path(path).read_text(encoding="utf-8") for path in (ROOT / module / "README.md", ROOT / "README.md"))
-    stated = {name: int(minutes) for name, minutes in re.findall(r"\(notebooks/(\w+)\.ipynb\) \| (\d+) \|", page)}
+    stated = {name: int(minutes) for name, minutes in re.findall(r"\(\w+/(\w+)\.ipynb\) \| (\d+) \|", page)}
     own = {path.stem: MINUTES.search(markdown(path)) for path in NOTEBOOKS if path.parts[0] == module}
     assert stated == {name: int(found[1]) for name, found in own.items() if found}
     total = sum(stated.values())
@@ -117,7 +129,10 @@ def test_readmes_and_notebooks_give_the_same_minutes(module: str) -> None:
 def test_parameters_come_before_all_other_code(path: Path) -> None:
     cells = code_cells(path)
     assert [index for index, cell in enumerate(cells) if "parameters" in tags(cell)] == [0]
-    assert all(isinstance(statement, ast.Assign | ast.AnnAssign) for statement in parsed(cells[0]).body)
+    for statement in parsed(cells[0]).body:  # one name each, or papermill does not know it
+        assert isinstance(statement, ast.Assign | ast.AnnAssign), ast.unparse(statement)
+        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+        assert [type(target) for target in targets] == [ast.Name], ast.unparse(statement)
 
 
 @each_notebook
@@ -138,13 +153,17 @@ def test_exercises_are_followed_by_their_solutions(path: Path) -> None:
         number = checks[0][1]
         assert checks[1][1] == number
         assert "solution" in tags(solution) and solution.metadata.get("jupyter", {}).get("source_hidden") is True
-        assert f"Exercise {number}: not yet" in "".join(texts(exercise)), "it comes solved, or raises"
+        unanswered = check(number, ...)
+        assert not unanswered.correct, "it comes solved"
+        assert repr(unanswered) in "".join(texts(exercise)), "the stored hint is not the one for an open exercise"
+        assert exercise.source == unsolved(solution.source), "the exercise is not what is made from its solution"
         assert f"Exercise {number}: correct" in "".join(texts(solution))
         numbers.append(number)
     assert {number.split(".")[0] for number in numbers} == {path.parts[0][0]}
     assert [number.split(".")[2] for number in numbers] == list("abc"[: len(numbers)])
-    if leading := re.match(r"\d+", path.stem):
-        assert {number.split(".")[1] for number in numbers} == {str(int(leading[0]))}
+    others = [other for other in NOTEBOOKS if other.parts[0] == path.parts[0]]
+    place = others.index(path) + (0 if others[0].stem.startswith("00_") else 1)  # an opening chapter has the number 0
+    assert {number.split(".")[1] for number in numbers} == {str(place)}
 
 
 @each_notebook
@@ -365,3 +384,53 @@ def test_the_rules_for_documents_tell_bad_from_good(tmp_path: Path, monkeypatch:
     readme = Path("README.md")
     assert broken_links(readme) == ["missing.md", "other.md#three", "no.png", "/srv/x", "gone.png", "../.."]
     assert missing_files(readme) == ["./nothing", "nowhere/x.py", "lost/"]
+
+
+def unknown_names(trees: list[ast.Module]) -> list[str]:
+    """What cells ask of modules of the library that have no such name: mypy does not read notebooks."""
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    modules: dict[str, ModuleType] = {}
+    missing = []
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("workshop_lib"):
+            home = import_module(node.module or "")
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                found = import_module(inner) if find_spec_in(home, inner) else getattr(home, alias.name, None)
+                if found is None:
+                    missing.append(inner)
+                elif isinstance(found, ModuleType):
+                    modules[alias.asname or alias.name] = found
+    stored = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    asked = [node for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)]
+    for node in asked:
+        name = node.value.id  # type: ignore[attr-defined]
+        if name in modules and name not in stored and not hasattr(modules[name], node.attr):
+            missing.append(f"{name}.{node.attr}")
+    return missing
+
+
+def find_spec_in(home: ModuleType, name: str) -> bool:
+    """Whether a package has a module of this name."""
+    return hasattr(home, "__path__") and find_spec(name) is not None
+
+
+@each_notebook
+def test_what_a_cell_asks_of_the_library_is_there(path: Path) -> None:
+    assert unknown_names([parsed(cell) for cell in code_cells(path)]) == []
+
+
+def test_an_unknown_name_is_found() -> None:
+    cells = [
+        "from workshop_lib import ports, processes as p",
+        "ports.free_port(); p.free_port()",
+        "from workshop_lib.ports import no",
+    ]
+    assert unknown_names([ast.parse(cell) for cell in cells]) == ["workshop_lib.ports.no", "p.free_port"]
+
+
+@each_notebook
+def test_plots_are_described_for_those_who_do_not_see_them(path: Path) -> None:
+    outputs = [output for cell in code_cells(path) for output in cell.outputs]
+    pictures = [output for output in outputs if "image/png" in output.get("data", {})]
+    assert [picture for picture in pictures if not picture.metadata.get("image/png", {}).get("alt")] == []

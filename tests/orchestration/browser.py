@@ -12,14 +12,12 @@ from urllib.parse import urlsplit
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from workshop_lib.orchestration.dashboard_pictures import find_browser
+from workshop_lib.orchestration.dashboard_pictures import PATIENCE, find_browser
 from workshop_lib.settings import ROOT
 
 PROGRAM = find_browser()
 SCREENSHOTS = Path(os.environ.get("SCREENSHOTS") or ROOT / "generated" / "screenshots")
 """Pictures stay here after the tests, for people to look at."""
-PATIENCE = 60_000
-"""Milliseconds that a busy machine may take to show something."""
 DESKTOP, PHONE = (1280, 900), (390, 844)
 
 # Text whose contrast with its ground is below what WCAG 2 asks for: 4.5, and 3 for large letters.

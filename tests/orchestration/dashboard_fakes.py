@@ -22,12 +22,12 @@ from workshop_lib.orchestration.dashboard import create_app
 from workshop_lib.orchestration.dashboard_parts import Parts, load_parts
 from workshop_lib.orchestration.last_known import LastKnown
 from workshop_lib.orchestration.models import build
-from workshop_lib.processes import free_port
+from workshop_lib.ports import free_port
 from workshop_lib.settings import settings
 
 GOOD = "{product} from a {brand}, for a good day at home. A package of {size} costs {price}."
 INVENTED = "{product} from a {brand}, {size} for {price}. It won 17 awards."
-SLOW_SECONDS = 4
+SLOW_SECONDS = 10
 """Longer than the dashboard waits for a sign of life."""
 
 

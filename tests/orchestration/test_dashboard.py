@@ -329,7 +329,7 @@ def test_nobody_gets_in_without_a_login(door: TestClient, path: str) -> None:
     assert page.status_code == 303 and page.headers["location"].startswith("/login")
 
 
-@pytest.mark.parametrize("path", ["/health/live", "/health/ready"])
+@pytest.mark.parametrize("path", ["/health/live", "/health/ready", "/metrics"])
 def test_probes_need_no_login(door: TestClient, path: str) -> None:
     assert door.get(path).status_code == 200
 

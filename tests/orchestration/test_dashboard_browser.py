@@ -13,7 +13,6 @@ from tests.orchestration.browser import (
     FOCUS_RING,
     LOW_CONTRAST,
     NAMELESS,
-    PATIENCE,
     PHONE,
     PROGRAM,
     TOO_WIDE,
@@ -22,6 +21,7 @@ from tests.orchestration.browser import (
     visit,
 )  # fmt: skip
 from tests.orchestration.dashboard_fakes import GOOD, INVENTED, Running, Services, dashboard
+from workshop_lib.orchestration.dashboard_pictures import PATIENCE
 from workshop_lib.orchestration.labels import Labels, Language
 from workshop_lib.settings import ROOT
 
@@ -109,8 +109,12 @@ def ask(seen: Visit, question: str) -> None:
 
 @pytest.mark.parametrize(
     ("size", "scheme", "language"),
-    [(DESKTOP, "light", "en"), (PHONE, "dark", "en"), (DESKTOP, "dark", "es"), (PHONE, "light", "es")],
-    ids=["desktop-light-en", "phone-dark-en", "desktop-dark-es", "phone-light-es"],
+    [
+        pytest.param(DESKTOP, "light", "en", id="desktop-light-en"),
+        pytest.param(PHONE, "dark", "es", id="phone-dark-es"),
+        pytest.param(DESKTOP, "dark", "es", id="desktop-dark-es", marks=pytest.mark.long),
+        pytest.param(PHONE, "light", "en", id="phone-light-en", marks=pytest.mark.long),
+    ],
 )
 def test_every_tab_can_be_read(
     running: Running, program: Browser, services: Services, size: tuple[int, int], scheme: str, language: Language
@@ -292,7 +296,9 @@ def test_readers_do_not_see_each_others_conversations(running: Running, program:
 # ---- when a service is away
 
 
-@pytest.mark.parametrize("name", ["forecaster", "api", "llm"])
+@pytest.mark.parametrize(
+    "name", ["api", *(pytest.param(name, marks=pytest.mark.long) for name in ("forecaster", "llm"))]
+)
 def test_a_service_that_is_down_is_shown_within_seconds(reader: Visit, services: Services, name: str) -> None:
     reader.open_tab(EN("system.tab"))
     expect(reader.page.locator("#state .badge.good")).to_be_visible()

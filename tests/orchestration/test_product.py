@@ -250,8 +250,8 @@ def test_spanish_comes_from_templates(chain: Runnable[Any, ProductAnalysis], ser
     assert [path for path, _ in server.asked] == ["/forecast"]
     assert analysis.description and "marca" in analysis.description.text
     assert re.search(r"Precio: \d+,\d\d \$\.", analysis.description.text)
-    assert "La previsión para los próximos 7 días es de 1.400 unidades" in analysis.summary.text
-    assert analysis.stock and "Tenga" in analysis.stock.text and "la previsión es de 1.400" in analysis.stock.text
+    assert "El pronóstico para los próximos 7 días es de 1.400 unidades" in analysis.summary.text
+    assert analysis.stock and "Ten " in analysis.stock.text and "el pronóstico es de 1.400" in analysis.stock.text
     assert re.search(r"cuesta \d+,\d\d \$; una que sobra, \d+,\d\d \$", analysis.stock.text)
     assert analysis.price and "ventas" in analysis.price.text
     change = 1400 / round(analysis.features.sold) - 1

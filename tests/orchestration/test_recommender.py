@@ -92,7 +92,7 @@ def test_rare_products_are_no_items(lines: pd.DataFrame, products: pd.DataFrame)
     ],
 )
 def test_a_name_is_the_type_unless_it_says_nothing(type_: str | None, category: str, name: str) -> None:
-    row = pd.Series({"product_type": type_, "category": category})
+    row = {"product_type": type_, "category": category}
     assert items.product_name(row) in (name, name.replace("tissues", "tissue"))
 
 
@@ -321,6 +321,7 @@ def test_the_ratio_is_paired_by_household() -> None:
 # --- On the shop's baskets ------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_it_beats_popularity_on_later_baskets() -> None:
     lines = data.load("transactions", ["household_id", "basket_id", "product_id", "date"])
     validation, test = evaluation.last_periods(lines, data.load("products"))

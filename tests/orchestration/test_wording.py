@@ -1,5 +1,6 @@
 """What the language model writes is checked, tried once more, and replaced; nothing it states comes from itself."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -264,15 +265,17 @@ def test_a_broken_language_model_costs_the_wording_only(answer: Callable[[], Any
 def test_a_language_model_that_is_away_or_slow_costs_the_wording_only(tmp_path: Path, llm: Fake) -> None:
     assert olives(make("http://127.0.0.1:9", tmp_path)).source.kind == "template"
 
+    over = threading.Event()
+
     def late(path: str, body: Body) -> Body:
-        time.sleep(1)
+        over.wait(30)
         return chat_answer(GOOD)
 
     llm.answer = late
-    begun = time.monotonic()
-    text = olives(make(llm.url, tmp_path, text_timeout=0.3))
+    text = olives(make(llm.url, tmp_path, text_timeout=0.5))
+    over.set()
     assert text.source.kind == "template" and "timed out" in text.source.why.lower()
-    assert time.monotonic() - begun < 0.9, "a slow model is not asked twice"
+    assert len(llm.asked) == 1, "a slow model is not asked twice"
 
 
 def test_a_wrong_call_is_a_mistake_of_the_program_and_raises(models: Models) -> None:
@@ -348,7 +351,7 @@ def test_a_stream_that_breaks_off_or_never_ends_gives_the_template(
         begun = time.monotonic()
         *_, last = pieces(models)
         assert isinstance(last, Text) and last.source.kind == "template"
-        assert time.monotonic() - begun < 2
+        assert time.monotonic() - begun < 10
 
 
 # --- Orders in the facts --------------------------------------------------------------------------

@@ -121,3 +121,26 @@ def test_stacking_keeps_order_and_refuses_missing_history() -> None:
     assert table.loc[(days[1], "b"), "lag_7"] == np.float32(given.units.loc[days[1] - pd.Timedelta(days=7), "b"])
     with pytest.raises(ValueError, match="the history before is too short"):
         stack(made, given.dates[:3])
+
+
+def test_a_price_at_the_limit_of_a_band_stays_where_it_is() -> None:
+    """Sums of money end differently from run to run: 2.0000000000000004 dollars are 2 dollars."""
+    days = pd.date_range("2024-01-01", periods=60)
+    units = pd.DataFrame({"a": 3.0, "b": 3.0, "c": 3.0}, index=days)
+    limit = features.PRICE_BANDS[0]
+    revenue = units * pd.Series({"a": limit - 1e-13, "b": limit + 1e-13, "c": limit + 0.01})
+    band = features.price_features(units, revenue, 0 * units)["price_band"].iloc[-1]
+    assert band.tolist() == [0, 0, 1]
+
+
+def test_the_quick_way_to_features_of_history_is_the_way_of_training() -> None:
+    history = np.random.default_rng(3).gamma(2, 40, (28, 50))
+    history[:, 0], history[::2, 1] = 0, 0
+    wanted = features.history_features(pd.DataFrame(np.vstack([history, np.full(50, np.nan)])))
+    for shown in (history, history[:, 2], history.reshape(28, 5, 10)):  # many series, one, or in two dimensions
+        quick = features.history_features_after(shown)
+        assert quick.keys() == wanted.keys()
+        for name, value in quick.items():
+            last = wanted[name].iloc[-1].to_numpy()
+            right = last[2] if shown.ndim == 1 else last.reshape(shown.shape[1:])
+            assert value == pytest.approx(right, rel=1e-9, abs=1e-6), name

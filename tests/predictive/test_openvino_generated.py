@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ def classifiers(draw: st.DrawFn) -> onnx.ModelProto:
 
 
 generated = settings(
-    max_examples=60,
+    max_examples=30,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 )
@@ -144,16 +145,17 @@ def test_features_too_small_to_be_normal_are_compared_exactly(tmp_path: Path) ->
         assert_equal(model(regressor([(mode, 0, 0.0, 0, None, None)])), rows, tmp_path)
 
 
-def test_missing_values_follow_the_branch_that_the_node_says(tmp_path: Path) -> None:
-    rows = np.full((1, FEATURES), np.nan, np.float32)
-    for mode in BRANCHES:
-        for threshold in VALUES:
-            answers = [
-                on_openvino(model(regressor([(mode, 0, threshold, tracks, None, None)])), rows, tmp_path)[0].item()
-                for tracks in (0, 1)
-            ]
-            # Leaf 1 is where a comparison that holds leads; NaN differs from everything.
-            assert answers == ([1, 1] if mode == "BRANCH_NEQ" else [2, 1]), (mode, threshold)
+@pytest.mark.parametrize("mode", BRANCHES)
+def test_missing_values_follow_the_branch_that_the_node_says(mode: str, tmp_path: Path) -> None:
+    said = list(product(VALUES, (0, 1)))
+    attributes = nodes([(mode, 0, threshold, tracks, None, None) for threshold, tracks in said])
+    # Each tree answers for a target of its own: 1 where a comparison that holds leads, else 2.
+    leaf_votes = [((tree, node), tree, float(node)) for tree, node in leaves(attributes)]
+    proto = model({**attributes, **votes("target", leaf_votes), "n_targets": len(said), "post_transform": "NONE"})
+    answers = on_openvino(proto, np.full((1, FEATURES), np.nan, np.float32), tmp_path)[0][0]
+    # NaN differs from everything.
+    expected = [1 if mode == "BRANCH_NEQ" or tracks else 2 for _, tracks in said]
+    assert list(zip(said, answers, strict=True)) == list(zip(said, expected, strict=True))
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 100_000])

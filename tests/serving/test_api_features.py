@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 
 from workshop_lib.predictive.champion import URI, Package
-from workshop_lib.predictive.features import FEATURES, PLANS, WARM_UP, Panel, history_features
+from workshop_lib.predictive.features import FEATURES, PLANS, WARM_UP, Panel
 from workshop_lib.predictive.forecaster import HORIZONS, Dataset, forecast_horizons, make_dataset
 from workshop_lib.serving.api_errors import InvalidInput
-from workshop_lib.serving.demand import MEMORY, Demand, Plan, _history_now, load_demand, run
+from workshop_lib.serving.demand import Demand, Plan, load_demand, run
 
 PLACE = {name: place for place, name in enumerate(FEATURES)}
 
@@ -78,17 +78,6 @@ def test_days_ahead_are_forecast_as_in_evaluation(demand: Demand, dataset: Datas
                 [found] = run(demand.walk(question), lambda rows: np.maximum(model.predict(rows), 0))
                 assert found.horizon == horizon
                 assert found.units == pytest.approx(wanted.loc[(day, category), horizon], rel=1e-3)
-
-
-def test_the_quick_way_to_features_of_history_is_the_way_of_training() -> None:
-    history = np.random.default_rng(3).gamma(2, 40, (50, MEMORY))
-    history[0], history[1, ::2] = 0, 0
-    wanted = history_features(pd.DataFrame(np.vstack([history.T, np.full(50, np.nan)])))
-    for place, window in enumerate(history):
-        quick = _history_now(window.tolist())
-        assert quick.keys() == wanted.keys()
-        for name, value in quick.items():
-            assert value == pytest.approx(wanted[name].iloc[-1, place], rel=1e-9, abs=1e-6), name
 
 
 def test_forecasts_take_the_place_of_sales(demand: Demand) -> None:

@@ -132,7 +132,7 @@ def test_too_slow_is_504_and_frees_its_place() -> None:
 
 def test_waiting_counts_as_time() -> None:
     async def run() -> list[int]:
-        async with transport(Lanes(echo, {"*": Lane(1, 9, 0.4)}, unbounded=[])) as client:
+        async with transport(Lanes(echo, {"*": Lane(1, 9, 0.55)}, unbounded=[])) as client:
             answers = await asyncio.gather(*(client.get("/slow") for _ in range(3)))
             return [answer.status_code for answer in answers]
 

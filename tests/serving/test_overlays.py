@@ -280,7 +280,7 @@ def test_the_business_api_is_reached_on_its_port(overlay: str) -> None:
 
 def api_paths() -> set[str]:
     """The business API's paths, of an application that is asked nothing."""
-    app = create_app(cast(Parts, SimpleNamespace(forecasts=None, households=None, texts=None)))
+    app = create_app(cast(Parts, SimpleNamespace(forecasts=None, households=None, texts=None, book=None)))
     return {route.path for route in app.routes if isinstance(route, APIRoute)}
 
 

@@ -86,6 +86,7 @@ def answered_by(release: Release, begin: float = 0, end: float = float("inf")) -
 # --- The strategies, with real servers --------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_blue_green_moves_every_request_and_back_without_losing_one(
     on_blue: SimpleNamespace, versions: dict[str, str]
 ) -> None:
@@ -102,6 +103,7 @@ def test_blue_green_moves_every_request_and_back_without_losing_one(
     assert done.processes == 2
 
 
+@pytest.mark.long
 def test_a_good_canary_gets_more_and_more_requests(on_blue: SimpleNamespace, versions: dict[str, str]) -> None:
     stage, blue, green = on_blue.stage, on_blue.blue, on_blue.green
     done = stage.perform("canary", lambda: canary(stage, blue, green, (20, 60, 100), seconds=1.5, guard=PATIENT))
@@ -116,6 +118,7 @@ def test_a_good_canary_gets_more_and_more_requests(on_blue: SimpleNamespace, ver
     assert 0 < shares[1] < 0.5
 
 
+@pytest.mark.long
 def test_a_bad_canary_is_taken_back_by_itself_and_hurts_few(on_blue: SimpleNamespace, versions: dict[str, str]) -> None:
     """It is ready and answers one row; what it cannot do shows only with real requests."""
     stage, blue = on_blue.stage, on_blue.blue
@@ -132,6 +135,7 @@ def test_a_bad_canary_is_taken_back_by_itself_and_hurts_few(on_blue: SimpleNames
     assert done.back[1] - done.back[0] < 0.5
 
 
+@pytest.mark.long
 def test_a_shadow_changes_no_answer_and_is_logged(on_blue: SimpleNamespace, versions: dict[str, str]) -> None:
     stage, blue, green = on_blue.stage, on_blue.blue, on_blue.green
     done = stage.perform("shadow", lambda: shadow_release(stage, blue, green, seconds=2))
@@ -160,6 +164,7 @@ def test_a_dead_shadow_is_not_felt(on_blue: SimpleNamespace, versions: dict[str,
     assert len(log) and (log["error"] != "").all() and compare_by_category(log).empty
 
 
+@pytest.mark.long
 def test_a_flag_moves_its_categories_and_no_others(on_blue: SimpleNamespace, versions: dict[str, str]) -> None:
     stage, blue, green = on_blue.stage, on_blue.blue, on_blue.green
     asked = [json.loads(body)["category"] for body in questions()]
@@ -178,6 +183,7 @@ def test_a_flag_moves_its_categories_and_no_others(on_blue: SimpleNamespace, ver
     assert answered_by(done, done.back[1]) == {versions["blue"]}
 
 
+@pytest.mark.long
 def test_recreate_fails_requests_for_as_long_as_nobody_runs(on_blue: SimpleNamespace, versions: dict[str, str]) -> None:
     stage, blue, green = on_blue.stage, on_blue.blue, on_blue.green
     stage.reset([blue])
@@ -189,6 +195,7 @@ def test_recreate_fails_requests_for_as_long_as_nobody_runs(on_blue: SimpleNames
     assert done.start_seconds < done.failed_seconds + 1 < done.ended - done.begun + 1
 
 
+@pytest.mark.long
 def test_rolling_loses_no_request(on_blue: SimpleNamespace, versions: dict[str, str]) -> None:
     stage, blue, green = on_blue.stage, on_blue.blue, on_blue.green
     stage.reset([green])

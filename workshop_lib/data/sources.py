@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from workshop_lib.data import erased
 from workshop_lib.data.schemas import DataError, check_structure, text_columns
 from workshop_lib.settings import settings
 
@@ -47,7 +48,7 @@ class Source:
         return {table: [file.stat().st_size, file.stat().st_mtime] for table, file in sorted(self.files.items())}
 
     def read(self, table: str) -> pd.DataFrame:
-        """Read one raw table and check its structure.
+        """Read one raw table and check its structure; households that asked to be forgotten are left out.
 
         Raises:
             DataError: when the file cannot be read or does not have the documented columns.
@@ -57,7 +58,7 @@ class Source:
             frame = pd.read_parquet(file) if file.suffix == ".parquet" else pd.read_csv(file, dtype=text_columns(table))
         except (OSError, ValueError) as error:
             raise DataError(f"{file.name}: it cannot be read as {file.suffix[1:]}: {error}") from error
-        return check_structure(table, frame, file.name)
+        return erased.without(check_structure(table, frame, file.name))
 
 
 def find_source() -> Source:
@@ -71,7 +72,8 @@ def find_source() -> Source:
         if spec is None or spec.origin is None:
             raise DataError(f"The package {COURSE_PACKAGE} is not installed. ./workshop installs it.")
         folder = Path(spec.origin).parent / "data"
-        return Source({table: folder / f"{name}.parquet" for table, name in _COURSE_FILES.items()}, utc=True)
+        course = {table: folder / f"{name}.parquet" for table, name in _COURSE_FILES.items()}
+        return Source(course | _erased(), utc=True)
     files: dict[str, Path] = {}
     for table, required in _OWN_TABLES.items():
         found = [settings.data / f"{table}{suffix}" for suffix in (".parquet", ".csv")]
@@ -81,4 +83,9 @@ def find_source() -> Source:
         if not found and required:
             raise DataError(f"{settings.data} holds neither {table}.parquet nor {table}.csv.")
         files |= {table: found[0]} if found else {}
-    return Source(files, utc=False)
+    return Source(files | _erased(), utc=False)
+
+
+def _erased() -> dict[str, Path]:
+    """The list of erased households counts as a file of the shop: who is on it changes stamp and fingerprint."""
+    return {"erased": erased.erased_file()} if erased.erased_file().exists() else {}

@@ -235,7 +235,7 @@ def connect() -> LLM:
         LLMError: when the endpoint cannot be reached or does not serve the model.
         ServiceError: when the local server cannot be started.
     """
-    llm = _remote(settings.llm_endpoint) if settings.llm_endpoint else _local()
+    llm = _remote(settings.llm_endpoint) if settings.llm_endpoint else local(llm_server())
     served = llm.models()
     if not llm.model:
         llm.model = served[0]
@@ -252,12 +252,20 @@ def _remote(url: str) -> LLM:
     )
 
 
-def _local() -> LLM:
-    service = llm_server()
+def local(service: processes.Service, model: str | None = None) -> LLM:
+    """The model behind a local server, which is started unless it runs.
+
+    Args:
+        service: made by :func:`~workshop_lib.generative.server.llm_server`.
+        model: what that function was given as its model.
+
+    Raises:
+        ServiceError: when it cannot be started.
+    """
     processes.start_with_progress(service)
     restart = f"It is the service {service.name}: ./workshop up starts it again, ./workshop status shows its log."
     return LLM(
-        f"{service.url}/v1", served_name(), local_api_key(),
+        f"{service.url}/v1", served_name(model), local_api_key(),
         timeout=settings.llm_timeout, retries=settings.llm_retries, restart=restart,
     )  # fmt: skip
 

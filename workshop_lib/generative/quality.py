@@ -11,9 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-
-from nltk.stem import SnowballStemmer
-from textstat import textstat
+from typing import Any
 
 from workshop_lib.generative.claims import CLAIMS, FUNCTION_WORDS
 
@@ -67,7 +65,6 @@ _WORDED = re.compile(
     re.IGNORECASE,
 )
 _WORD = re.compile(r"[a-z]+(?:['’][a-z]+)?", re.IGNORECASE)
-_stem = cache(SnowballStemmer("english").stem)
 
 Amount = tuple[float, str | None]
 """A value in its base unit, and that unit; ``None`` when no known unit follows."""
@@ -249,6 +246,18 @@ def _same(fact: Amount, said: Amount) -> bool:
     return _close(fact[0], said[0]) and (fact[1] == said[1] or (said[1] is None and fact[1] in (None, "piece")))
 
 
+@cache
+def _stemmer() -> Any:
+    from nltk.stem import SnowballStemmer  # SciPy and scikit-learn come with it: seconds at the start of a server
+
+    return SnowballStemmer("english")
+
+
+@cache
+def _stem(word: str) -> str:
+    return str(_stemmer().stem(word))
+
+
 def _stems(text: str) -> set[str]:
     words = {word.removesuffix("'s").removesuffix("’s") for word in _WORD.findall(text.lower())}
     return {_stem(word) for word in words - FUNCTION_WORDS}
@@ -285,5 +294,7 @@ def _readability(text: str) -> float:
     """From the automated readability index, which needs letters, words and sentences but no dictionary."""
     if not _WORD.search(text):
         return 0.0
+    from textstat import textstat  # as with the stemmer, NLTK comes with it
+
     grade = float(textstat.automated_readability_index(text))
     return min(1.0, max(0.0, (HARD_GRADE - grade) / (HARD_GRADE - EASY_GRADE)))

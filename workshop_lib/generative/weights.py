@@ -54,6 +54,12 @@ def is_intact(folder: Path) -> bool:
         return False
 
 
+def write_checksums(folder: Path) -> None:
+    """Note what :func:`is_intact` compares: the SHA-256 of every file of a checkpoint that is complete."""
+    sums = {path.name: sha256(path) for path in sorted(folder.iterdir())}
+    (folder / _SUMS).write_text(json.dumps(sums, indent=1), encoding="utf-8")
+
+
 def packaged_weights() -> Path:
     """The GGUF file inside the installed package.
 
@@ -83,10 +89,6 @@ def _build(gguf: Path, folder: Path) -> None:
     def tokenizer() -> None:
         AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(folder)
 
-    def checksums() -> None:
-        sums = {path.name: sha256(path) for path in sorted(folder.iterdir())}
-        (folder / _SUMS).write_text(json.dumps(sums, indent=1), encoding="utf-8")
-
-    tasks = [("weights", weights), ("tokenizer", tokenizer), ("checksums", checksums)]
+    tasks = [("weights", weights), ("tokenizer", tokenizer), ("checksums", lambda: write_checksums(folder))]
     for task in steps(f"Building {NAME}", tasks):
         task()

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
-import statsmodels.api as sm  # type: ignore[import-untyped]
+import statsmodels.api as sm
 from pydantic import Field
 from scipy.stats import norm
 
@@ -27,6 +27,7 @@ from workshop_lib.predictive.features import PLANS
 
 Language = Literal["en", "es"]
 Range = tuple[float, float]
+Amount: TypeAlias = "float | np.ndarray"
 
 FRESH = frozenset({"PRODUCE", "MEAT", "DELI", "PASTRY", "SEAFOOD", "FLORAL", "SALAD BAR", "CHEF SHOPPE"})
 """Departments whose goods cannot wait for next week."""
@@ -100,7 +101,7 @@ _WORDS = {
         "none": "No price advice: at {price} sales would change by {low} to {high}, and the profit may rise or fall.",
     },
     "es": {
-        "stock": "Tenga {order} unidades para los próximos {days} días: la previsión es de {expected}, y estas"
+        "stock": "Ten {order} unidades para los próximos {days} días: el pronóstico es de {expected}, y estas"
         " existencias deberían bastar en cerca del {level} de los casos. Una unidad que falta cuesta {short};"
         " una que sobra, {surplus} (supuesto).",
         "few weeks": "Sin consejo de precio: el historial es demasiado corto.",
@@ -108,11 +109,11 @@ _WORDS = {
         "no clear sign": "Sin consejo de precio: en el historial las ventas no responden con claridad al precio.",
         "too uncertain": "Sin consejo de precio: la estimación de cómo responden las ventas es demasiado incierta.",
         "far": "Sin consejo de precio: {price} está más lejos de {now} de lo que suelen moverse los precios.",
-        "try": "Pruebe {price} en lugar de {now}: las ventas cambiarían entre {low} y {high}, y con el"
+        "try": "Prueba {price} en lugar de {now}: las ventas cambiarían entre {low} y {high}, y con el"
         " margen supuesto del {margin} estas ventas darían más beneficio.",
-        "keep": "Mantenga {now}: con el margen supuesto del {margin}, ningún cambio del 5 % sube el beneficio con"
+        "keep": "Mantén {now}: con el margen supuesto del {margin}, ningún cambio del 5 % sube el beneficio con"
         " seguridad.",
-        "against": "Mantenga {now}: con {price} las ventas cambiarían entre {low} y {high}, y con el"
+        "against": "Mantén {now}: con {price} las ventas cambiarían entre {low} y {high}, y con el"
         " margen supuesto del {margin} bajaría el beneficio.",
         "none": "Sin consejo de precio: con {price} las ventas cambiarían entre {low} y {high}; el beneficio"
         " puede subir o bajar.",
@@ -152,15 +153,15 @@ def stock_advice(
     )  # fmt: skip
 
 
-def quantile(units: float, lower: float, upper: float, coverage: float, level: float) -> float:
+def quantile(units: Amount, lower: Amount, upper: Amount, coverage: float, level: Amount) -> np.ndarray:
     """The units that a day stays below with a probability, from its forecast and interval.
 
     Above and below the forecast the spread is a normal distribution's, each side with the width that its bound
-    gives. The result is never below zero.
+    gives. The result is never below zero. Numbers and arrays may be mixed; they are broadcast.
     """
     steps = norm.ppf(level) / norm.ppf((1 + coverage) / 2)
-    width = upper - units if level >= 0.5 else units - lower
-    return max(0.0, float(units + steps * width))
+    width = np.where(np.asarray(level) >= 0.5, np.subtract(upper, units), np.subtract(units, lower))
+    return np.maximum(0.0, units + steps * width)
 
 
 @lru_cache(maxsize=256)

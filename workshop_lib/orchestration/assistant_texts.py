@@ -34,10 +34,10 @@ _STAND_INS = {
     "missing": ("Missing at the moment: {parts}.", "Falta en este momento: {parts}."),
 }  # fmt: skip
 _PARTS = {
-    "forecast": "previsión", "stock": "existencias", "price": "precio", "description": "descripción",
-    "summary": "resumen", "features": "datos", "without_plan": "previsión sin plan",
+    "forecast": "pronóstico", "stock": "existencias", "price": "precio", "description": "descripción",
+    "summary": "resumen", "features": "datos", "without_plan": "pronóstico sin plan",
     "churn": "probabilidad de abandono", "offer": "oferta", "message": "mensaje", "signs": "señales",
-    "trends": "tendencias", "seasons": "temporadas", "pairs": "parejas", "opportunities": "oportunidades",
+    "trends": "tendencias", "seasons": "temporadas", "pairs": "pares", "opportunities": "oportunidades",
     "recommendations": "recomendaciones", "headline": "titular",
 }  # fmt: skip
 

@@ -32,10 +32,14 @@ TELLING = 0.1
 
 SIGN_LABELS = {
     "recency_days": ("days since the last visit", "días desde la última visita"),
-    "recency_vs_gap": ("days since the last visit over usual days between", "días sin venir entre los usuales"),
+    "recency_vs_gap": (
+        "days since the last visit over usual days between", "días sin venir ÷ intervalo habitual entre visitas",
+    ),
     "gap_mean": ("days between visits", "días entre visitas"),
     "visits_28": ("visits in 28 days", "visitas en 28 días"),
-    "visit_trend": ("visits in 28 days over those of a usual month", "visitas en 28 días entre las de un mes usual"),
+    "visit_trend": (
+        "visits in 28 days over those of a usual month", "visitas en 28 días ÷ visitas de un mes habitual",
+    ),
     "spend_28": ("dollars spent in 28 days", "dólares gastados en 28 días"),
     "categories_28": ("categories bought in 28 days", "categorías compradas en 28 días"),
     "basket_value": ("dollars per basket", "dólares por cesta"),

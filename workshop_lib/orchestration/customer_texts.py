@@ -14,10 +14,10 @@ _OFFER = {
     " leave.",
     ("en", False): "No contact: it would cost {cost} and be worth {worth} on average; {chance} of such households"
     " leave.",
-    ("es", True): "Contactar: cuesta {cost} y aporta {worth} de media, porque se va el {chance} de los hogares como"
+    ("es", True): "Contactar: cuesta {cost} y aporta {worth} en promedio, porque se va el {chance} de los hogares como"
     " este.",
-    ("es", False): "No contactar: costaría {cost} y aportaría {worth} de media; se va el {chance} de los hogares como"
-    " este.",
+    ("es", False): "No contactar: costaría {cost} y aportaría {worth} en promedio; se va el {chance} de los hogares"
+    " como este.",
 }  # fmt: skip
 _COUPON = {"en": " The coupon is for {product}.", "es": " El cupón es para {product}."}
 _BOUGHT = {

@@ -17,6 +17,7 @@ import uvicorn
 from fastapi import FastAPI, Query, Response
 from fastapi.responses import FileResponse, RedirectResponse
 from markupsafe import Markup
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from workshop_lib.data import DataError
 from workshop_lib.orchestration import dashboard_assistant as assistant
@@ -108,6 +109,11 @@ def create_app(parts: Parts | None = None, given: Settings = settings) -> FastAP
         """Whether it can show pages. It can as soon as it answers: a model that is away is shown as such."""
         return {"status": "ok"}
 
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        """What Prometheus collects: memory, processor time and open files of the process."""
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
     @app.get("/style.css")
     async def style() -> FileResponse:
         return FileResponse(STYLE, media_type="text/css")
@@ -117,8 +123,8 @@ def create_app(parts: Parts | None = None, given: Settings = settings) -> FastAP
         return Response(ICON, media_type="image/svg+xml")
 
     @app.get("/")
-    async def start(lang: Annotated[str, Query(max_length=10)] = given.language) -> RedirectResponse:
-        return RedirectResponse(f"/{lang if lang in LANGUAGES else given.language}/", 303)
+    async def start(lang: Annotated[str, Query(max_length=10)] = given.lang) -> RedirectResponse:
+        return RedirectResponse(f"/{lang if lang in LANGUAGES else given.lang}/", 303)
 
     for language in LANGUAGES:
         say = Labels(language)
@@ -140,7 +146,7 @@ def create_app(parts: Parts | None = None, given: Settings = settings) -> FastAP
             show_error=False,
             max_file_size="1kb",
         )
-    app.add_middleware(Door, login=login, language=given.language)
+    app.add_middleware(Door, login=login, language=given.lang)
     return app
 
 

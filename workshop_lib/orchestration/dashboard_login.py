@@ -30,7 +30,7 @@ HOURS = 12
 WRONG_SECONDS = 1.0
 """Pause after a wrong password: guessing a million takes days then."""
 LONGEST_FORM = 4096
-OPEN = ("/health/live", "/health/ready", "/login", "/style.css", "/favicon.ico")
+OPEN = ("/health/live", "/health/ready", "/metrics", "/login", "/style.css", "/favicon.ico")
 STYLE = Path(__file__).with_name("dashboard.css")
 HEADERS = {
     # Gradio starts from a script within its page and compiles templates, hence the two exceptions. Nothing but the

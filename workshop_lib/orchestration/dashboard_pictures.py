@@ -22,8 +22,8 @@ from workshop_lib.orchestration.labels import Labels, Language
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 DESKTOP, PHONE = (1100, 800), (390, 800)
 """Width and height of the window, pixels."""
-PATIENCE = 60_000
-"""Milliseconds that a view may take."""
+PATIENCE = 180_000
+"""Milliseconds that a view may take, on the slowest machine."""
 TABS = {
     "forecast": "#forecast-plot .js-plotly-plot .trace",
     "content": "#content-write",
@@ -42,6 +42,8 @@ class Picture:
     png: bytes
     hosts: frozenset[str]
     """Hosts and ports of all that the page has asked for until then."""
+    alt: str
+    """What it shows, for who cannot see it: the names of the dashboard and of the tab."""
 
 
 def find_browser() -> str | None:
@@ -89,7 +91,11 @@ def look(
             page.on("request", lambda request: hosts.add(urlsplit(request.url).netloc))
             page.goto(f"{url}/{language}/")
             page.wait_for_selector(TABS["forecast"])
-            return {tab: Picture(_shoot(page, tab, language, height), frozenset(hosts - {""})) for tab in tabs}
+            labels, pictures = Labels(language), dict[str, Picture]()
+            for tab in tabs:
+                png = _shoot(page, tab, language, height)
+                pictures[tab] = Picture(png, frozenset(hosts - {""}), f"{labels('page.title')}: {labels(f'{tab}.tab')}")
+            return pictures
 
     # A thread of its own: a notebook runs in an event loop, where this interface of the browser does not work.
     with ThreadPoolExecutor(1) as thread:

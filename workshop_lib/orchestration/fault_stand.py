@@ -36,6 +36,7 @@ from workshop_lib.orchestration.last_known import LastKnown
 from workshop_lib.orchestration.memory import Memory
 from workshop_lib.orchestration.scenarios import Doors
 from workshop_lib.orchestration.shop import load_shop
+from workshop_lib.ports import free_port
 from workshop_lib.processes import Service
 from workshop_lib.serving import api_client, forecaster_client
 from workshop_lib.serving.routing import Backend, Routes, write_routes
@@ -70,7 +71,7 @@ class Stand:
         routes = folder / "routes.json"
         write_routes(Routes(backends=(Backend(name="proxy", url=self.forecaster.url),)), routes)
         env = {"WORKSHOP_FORECASTER_ROUTES": str(routes), "WORKSHOP_FORECASTER_TIMEOUT": str(timeout / 2)}
-        self.service = api_client.api_service("api-fault-stand", processes.free_port(), env)
+        self.service = api_client.api_service("api-fault-stand", free_port(), env)
         processes.stop(self.service)  # one that is left over
         self._stack.callback(processes.stop, self.service)
         # It takes seconds, in which the caller may do other things.

@@ -22,7 +22,7 @@ from typing import Any, Literal, Self, get_args
 from urllib.parse import urlsplit
 
 from workshop_lib.orchestration import wrong_answers as wrong
-from workshop_lib.processes import HOST, free_port
+from workshop_lib.ports import HOST, free_port
 
 Mode = Literal[
     "pass", "slow", "hang", "dead", "cut",

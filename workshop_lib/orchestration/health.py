@@ -27,7 +27,7 @@ from pydantic import BaseModel, ValidationError
 
 from workshop_lib.generative.server import llm_server, local_api_key
 from workshop_lib.orchestration.results import Churn, Forecast
-from workshop_lib.processes import HOST
+from workshop_lib.ports import HOST
 from workshop_lib.serving import api_client, forecaster_client
 from workshop_lib.serving.api_schemas import ReadyResponse
 from workshop_lib.serving.local import forecaster_service
@@ -41,19 +41,23 @@ MODELS = {"forecast": "forecast", "churn": "churn", "text": "text"}
 
 State = Literal["ok", "degraded", "down", "off"]
 """``off`` is a service that is not there and that nobody needs."""
-Cause = Literal["", "refused", "slow", "status", "garbage", "reported"]
+Cause = Literal["", "refused", "slow", "status", "garbage", "reported", "wrong"]
+
+
+class WrongAnswer(Exception):
+    """An answer has the right form and cannot be true; the message says why."""
 
 
 @dataclass(frozen=True)
 class Target:
     """Something to ask, and how to read what it answers."""
 
-    name: Literal["forecaster", "api", "llm", "mlflow"]
+    name: Literal["forecaster", "api", "llm", "mlflow", "dashboard"]
     url: str
     """The address to ask."""
     read: Callable[[httpx.Response], tuple[State, str, str]]
     """From an answer to state, version and detail; raises ValueError, KeyError or TypeError for an answer of
-    another form."""
+    another form, WrongAnswer for one that cannot be true."""
     headers: dict[str, str] = field(default_factory=dict)
     ca_file: Path | None = None
     """Certificate authority of the service, a PEM file; those of this machine by default."""
@@ -61,6 +65,8 @@ class Target:
     """Whether its absence costs the dashboard anything."""
     local: bool = True
     """Whether it is a service of this machine, which ``./workshop up`` starts."""
+    body: bytes | None = None
+    """What is posted there, JSON; None for a plain look."""
 
 
 @dataclass(frozen=True)
@@ -121,24 +127,30 @@ def probe(services: Sequence[Target], timeout: float = TIMEOUT) -> list[Health]:
 
 def _ask(target: Target, timeout: float) -> Health:
     begun = time.perf_counter()
+    taken: float | None = None
 
-    def health(state: State, cause: Cause = "", detail: str = "", version: str = "", answered: bool = True) -> Health:
-        taken = 1000 * (time.perf_counter() - begun) if answered else None
+    def health(state: State, cause: Cause = "", detail: str = "", version: str = "") -> Health:
         if state == "down" and not target.needed:
             state = "off"
         return Health(target.name, state, cause, detail, taken, version, target.url, target.local)
 
     try:
-        answer = _client(target.ca_file).get(target.url, headers=target.headers, timeout=timeout)
+        answer = _client(target.ca_file).request(
+            "GET" if target.body is None else "POST", target.url, content=target.body, timeout=timeout,
+            headers=target.headers if target.body is None else {"Content-Type": "application/json", **target.headers},
+        )  # fmt: skip
     except httpx.TimeoutException:
-        return health("down", "slow", f"{timeout:g} s", answered=False)
-    except httpx.TransportError as error:
-        return health("down", "refused", str(error) or type(error).__name__, answered=False)
+        return health("down", "slow", f"{timeout:g} s")
+    except httpx.RequestError as error:
+        return health("down", "refused", str(error) or type(error).__name__)
+    taken = 1000 * (time.perf_counter() - begun)  # without the time that reading it takes
     # The business API explains itself in the body of a 503 as well.
     if answer.is_error and not (target.name == "api" and answer.status_code == 503):
         return health("down", "status", f"HTTP {answer.status_code}")
     try:
         state, version, detail = target.read(answer)
+    except WrongAnswer as error:
+        return health("down", "wrong", str(error))
     except (ValueError, KeyError, TypeError, IndexError, AttributeError):
         return health("down", "garbage")
     return health(state, "" if state == "ok" else "reported", detail, version)

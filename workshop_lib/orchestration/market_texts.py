@@ -14,7 +14,7 @@ Language = Literal["en", "es"]
 _FEASTS_ES = {
     "Easter": "Pascua", "New Year's Day": "Año Nuevo", "Memorial Day": "el Memorial Day",
     "Independence Day": "el Día de la Independencia", "Labor Day": "el Labor Day",
-    "Thanksgiving Day": "Acción de Gracias", "Christmas Day": "Navidad",
+    "Thanksgiving Day": "el Día de Acción de Gracias", "Christmas Day": "Navidad",
 }  # fmt: skip
 _MONTHS_ES = {
     "January": "enero", "February": "febrero", "March": "marzo", "April": "abril", "May": "mayo", "June": "junio",
@@ -50,10 +50,11 @@ _REASONS: dict[Language, dict[str, str]] = {
     },
     "es": {
         "promote": "Su cuota de ventas creció un {growth} en el año. El {mailer_share} estuvo en el folleto el"
-        " último trimestre; lo habitual es el {usual_share}. El modelo espera {extra_units} unidades más en una"
-        " semana de promoción fuerte.",
+        " último trimestre; lo habitual es el {usual_share}. El modelo de pronóstico espera {extra_units} unidades más"
+        " en una semana de promoción fuerte.",
         "promote, no forecast": "Su cuota de ventas creció un {growth} en el año. El {mailer_share} estuvo en el"
-        " folleto el último trimestre; lo habitual es el {usual_share}. El modelo no dio cifra para una promoción.",
+        " folleto el último trimestre; lo habitual es el {usual_share}. El modelo de pronóstico no dio ninguna"
+        " cifra para una promoción.",
         "unsure": " El crecimiento puede ser casualidad.",
         "stock up": "En la semana previa {to_part} se vendió {ratio} veces lo de las semanas normales, {extra_units}"
         " unidades más.",

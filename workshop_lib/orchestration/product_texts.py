@@ -44,9 +44,9 @@ def summary(name: str, days: int, sold: float, forecast: float | None, language:
         past = f"{'los últimos' if days > 1 else 'el último'} {span} de apertura"
         first = f"{name}: en {past} se vendieron {units} unidades."
         if forecast is None:
-            return f"{first} No hay previsión."
+            return f"{first} No hay pronóstico."
         ahead = f"{'los próximos' if days > 1 else 'el próximo'} {span}"
-        return f"{first} La previsión para {ahead} es de {ahead_units} unidades ({change})."
+        return f"{first} El pronóstico para {ahead} es de {ahead_units} unidades ({change})."
     span = f"{days} days" if days > 1 else "day"
     past = f"{days} open days" if days > 1 else "open day"
     first = f"{name}: {units} units were sold in the last {past}."

@@ -9,6 +9,7 @@ the name up to its first comma, "eggs".
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,10 +93,10 @@ class Purchases:
         return ((now / now.sum()) / (ever / ever.sum())).astype(np.float32)
 
 
-def product_name(row: pd.Series) -> str:
+def product_name(row: Mapping[str, object]) -> str:
     """A product as a customer reads it: its type, or its category where the type is cut off or says too little."""
     name = facts.readable(str(row["product_type"]))
-    if not facts.says_enough(row.to_dict(), {"product_type"}) or name in _SAYS_LITTLE or _SHELF_CODE.search(name):
+    if not facts.says_enough(row, {"product_type"}) or name in _SAYS_LITTLE or _SHELF_CODE.search(name):
         return facts.readable(str(row["category"]))
     return name
 
@@ -125,7 +126,7 @@ def advertisable(products: pd.DataFrame) -> pd.DataFrame:
     kept = products[nameable(products["category"])]
     # Thousands of products share a few types: each is put into words once.
     types = kept[["category", "product_type"]].drop_duplicates()
-    types = types.assign(name=[product_name(row) for _, row in types.iterrows()])
+    types = types.assign(name=[product_name(row) for row in types.to_dict("records")])
     types = types[(types["name"] != "") & ~types["name"].map(looks_like_an_instruction)]
     return kept.merge(types, on=["category", "product_type"])[["product_id", "name", "category"]]
 

@@ -15,7 +15,7 @@ import pandas as pd
 import yaml
 from langchain_core.runnables import RunnableConfig
 from langchain_openai import ChatOpenAI
-from statsmodels.stats.proportion import proportion_confint  # type: ignore[import-untyped]
+from statsmodels.stats.proportion import proportion_confint
 
 from workshop_lib.orchestration.router import make
 from workshop_lib.orchestration.router_choice import NoChoice, choice

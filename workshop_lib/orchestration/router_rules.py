@@ -109,7 +109,7 @@ def read(text: str, shop: Shop) -> Reading:
     return Reading(
         text=asked,
         cut=bool(rest),
-        language=language_of(asked or whole, default=settings.language),
+        language=language_of(asked or whole, default=settings.lang),
         words=said,
         cues=frozenset(kind for kind, phrases in cues.items() if spots(said, phrases)),
         households=households,

@@ -7,8 +7,8 @@ from workshop_lib.orchestration.router_words import Language
 _ASK = {
     "en": "You can ask about a category or product (“{category}: how much will we sell tomorrow?”), a household by its"
     " number (“What does household {household} like?”) or the market (“Which categories are growing?”).",
-    "es": "Puede preguntar por una categoría o un producto («{category}: ¿cuánto venderemos mañana?»), por un hogar con"
-    " su número («¿Qué le gusta al hogar {household}?») o por el mercado («¿Qué categorías están creciendo?»).",
+    "es": "Puedes preguntar por una categoría o un producto («{category}: ¿cuánto venderemos mañana?»), por un hogar"
+    " con su número («¿Qué le gusta al hogar {household}?») o por el mercado («¿Qué categorías están creciendo?»).",
 }
 _SENTENCES = {
     "household": ("It names household {name}.", "Nombra el hogar {name}."),
@@ -28,11 +28,11 @@ _SENTENCES = {
     ),
     "which household": (
         "Which household? Please give its number, such as “household {household}”. The tab of customers lists more.",
-        "¿Qué hogar? Indique su número, por ejemplo «hogar {household}». La pestaña de clientes muestra más.",
+        "¿Qué hogar? Indica su número, por ejemplo «hogar {household}». La pestaña de clientes muestra más.",
     ),
     "which category": (
         "I found no category or product of this shop in the question. Did you mean {name}?",
-        "No encontré en la pregunta ninguna categoría ni producto de esta tienda. ¿Quería decir {name}?",
+        "No encontré en la pregunta ninguna categoría ni producto de esta tienda. ¿Querías decir {name}?",
     ),
     "no near category": (
         "I found no category or product of this shop in the question. For example: {name}.",
@@ -40,7 +40,7 @@ _SENTENCES = {
     ),
     "which question": (
         "What would you like to know about {name}? For example: “{name}: how much will we sell tomorrow?”",
-        "¿Qué quiere saber de {name}? Por ejemplo: «{name}: ¿cuánto venderemos mañana?»",
+        "¿Qué quieres saber de {name}? Por ejemplo: «{name}: ¿cuánto venderemos mañana?»",
     ),
     "unknown household": ("The shop has no household {name}.", "La tienda no tiene el hogar {name}."),
     "unknown product": ("The shop has no product {name}.", "La tienda no tiene el producto {name}."),
@@ -56,7 +56,7 @@ _SENTENCES = {
     "one thing": ("One thing at a time: this is about {name}.", "Una cosa a la vez: esto trata de {name}."),
     "beyond": (
         "The forecaster looks {days} days ahead at most: this is about the next {days} days.",
-        "La previsión alcanza como máximo {days} días: esto trata de los próximos {days} días.",
+        "El pronóstico alcanza como máximo {days} días: esto trata de los próximos {days} días.",
     ),
     "part cut": (
         "A part of the question was not read, because it spoke to the assistant about itself.",

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mlflow
 from mlflow.entities.model_registry import ModelVersion
@@ -23,10 +23,13 @@ from mlflow.tracking import MlflowClient
 
 from workshop_lib import data
 from workshop_lib.files import sha256, write_text
-from workshop_lib.predictive import intervals, onnx_export, openvino_trees, tracking
+from workshop_lib.predictive import onnx_export, openvino_trees, tracking
 from workshop_lib.predictive.features import FEATURES
-from workshop_lib.predictive.forecaster import Dataset, Trained, gradient_boosting, make_dataset, train
 from workshop_lib.settings import settings
+
+if TYPE_CHECKING:  # imported where they are used: a server loads packages and must not wait for what trains models
+    from workshop_lib.predictive.forecaster import Dataset, Trained
+    from workshop_lib.predictive.intervals import Interval
 
 EXPERIMENT = "sales-forecast"
 ONNX_FILE = "forecaster.onnx"
@@ -69,7 +72,8 @@ def register_forecaster(
     metrics: Mapping[str, float],
     description: str,
     alias: str | None = "champion",
-    interval: intervals.Interval | None = None,
+    interval: Interval | None = None,
+    name: str = tracking.FORECASTER,
 ) -> ModelVersion:
     """Log a trained forecaster with its package to MLflow and make the new version the champion.
 
@@ -79,7 +83,10 @@ def register_forecaster(
         description: for people who browse the registry.
         alias: which alias the version gets; None for none.
         interval: what :func:`workshop_lib.predictive.intervals.calibrate` returned; it is called when None.
+        name: the registered model; another one for practice.
     """
+    from workshop_lib.predictive import intervals
+
     tracking.use_tracking(EXPERIMENT)
     fingerprint = data.prepared().fingerprint
     package = describe(trained.dataset, fingerprint)
@@ -100,7 +107,7 @@ def register_forecaster(
         tracking.log_dataset(features.assign(units=units), "daily sales", target="units", context="training")
         return tracking.register(
             trained.model,
-            tracking.FORECASTER,
+            name,
             example=features.head(3).astype(float).reset_index(drop=True),
             alias=alias,
             description=description,
@@ -135,9 +142,13 @@ def load_champion() -> Champion:
 def ensure_champion() -> ModelVersion:
     """The champion's entry in the registry; without one, train the default forecaster and register it."""
     tracking.use_tracking(EXPERIMENT)
-    return find_version(URI) or register_forecaster(
-        train(gradient_boosting(), make_dataset()), metrics={}, description="Default settings, not evaluated."
-    )
+    found = find_version(URI)
+    if found is None:
+        from workshop_lib.predictive.forecaster import gradient_boosting, make_dataset, train
+
+        trained = train(gradient_boosting(), make_dataset())
+        found = register_forecaster(trained, metrics={}, description="Default settings, not evaluated.")
+    return found
 
 
 def find_version(uri: str) -> ModelVersion | None:

@@ -16,23 +16,6 @@ import duckdb
 import joblib
 import numpy as np
 import pandas as pd
-from scipy.stats import loguniform
-from sklearn.compose import ColumnTransformer
-from sklearn.ensemble import RandomForestClassifier
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import (
-    accuracy_score,
-    average_precision_score,
-    brier_score_loss,
-    f1_score,
-    log_loss,
-    precision_score,
-    recall_score,
-    roc_auc_score,
-)
-from sklearn.model_selection import ParameterSampler
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from workshop_lib import data
 from workshop_lib.parallel import parallel_backend
@@ -240,6 +223,13 @@ class Candidate:
 
     def build(self) -> Any:
         """An unfitted model with ``fit`` and ``predict_proba``."""
+        # Here and below: servers need this module's features only, and scikit-learn would delay their start by seconds.
+        from sklearn.compose import ColumnTransformer
+        from sklearn.ensemble import RandomForestClassifier
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
         if self.family == BASELINE.family:
             # It takes all features and looks at three, so that it can be swapped for any other model.
             scale = ColumnTransformer([("rfm", StandardScaler(), [FEATURES.index(name) for name in RFM])])
@@ -274,7 +264,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 """Per family a good choice without a search."""
 
 SPACES: dict[str, dict[str, Any]] = {
-    "logistic regression": {"C": loguniform(1e-3, 10)},
+    "logistic regression": {"C": (1e-3, 10)},
     "random forest": {
         "n_estimators": [80],
         "max_samples": [0.5],
@@ -290,12 +280,18 @@ SPACES: dict[str, dict[str, Any]] = {
         "colsample_bytree": [0.3, 0.5],
     },
 }
-"""Per family the hyper-parameters to draw from."""
+"""Per family the hyper-parameters to draw from: a list of values, or the ends of a log-uniform distribution."""
 
 
 def sample_candidates(family: str, trials: int, seed: int = settings.seed) -> list[Candidate]:
     """The family's default and ``trials - 1`` settings drawn from its space, numbers rounded to three digits."""
-    drawn = ParameterSampler(SPACES[family], max(trials - 1, 1), random_state=seed)
+    from scipy.stats import loguniform
+    from sklearn.model_selection import ParameterSampler
+
+    space = {
+        name: loguniform(*values) if isinstance(values, tuple) else values for name, values in SPACES[family].items()
+    }
+    drawn = ParameterSampler(space, max(trials - 1, 1), random_state=seed)
     rounded = ({key: float(f"{v:.3g}") if isinstance(v, float) else v for key, v in p.items()} for p in drawn)
     return [Candidate(family, params) for params in (DEFAULTS[family], *rounded)][:trials]
 
@@ -331,16 +327,18 @@ def evaluate(truth: pd.Series, probability: np.ndarray | pd.Series, threshold: f
         probability: of 1, per row.
         threshold: from here up a household counts as leaving.
     """
+    from sklearn import metrics
+
     decision = np.asarray(probability) >= threshold
     return {
-        "roc_auc": float(roc_auc_score(truth, probability)),
-        "average_precision": float(average_precision_score(truth, probability)),
-        "log_loss": float(log_loss(truth, probability)),
-        "brier": float(brier_score_loss(truth, probability)),
-        "accuracy": float(accuracy_score(truth, decision)),
-        "precision": float(precision_score(truth, decision, zero_division=0)),
-        "recall": float(recall_score(truth, decision)),
-        "f1": float(f1_score(truth, decision, zero_division=0)),
+        "roc_auc": float(metrics.roc_auc_score(truth, probability)),
+        "average_precision": float(metrics.average_precision_score(truth, probability)),
+        "log_loss": float(metrics.log_loss(truth, probability)),
+        "brier": float(metrics.brier_score_loss(truth, probability)),
+        "accuracy": float(metrics.accuracy_score(truth, decision)),
+        "precision": float(metrics.precision_score(truth, decision, zero_division=0)),
+        "recall": float(metrics.recall_score(truth, decision)),
+        "f1": float(metrics.f1_score(truth, decision, zero_division=0)),
     }
 
 

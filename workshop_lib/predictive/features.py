@@ -11,6 +11,7 @@ Everything is computed on wide tables (a row per day, a column per category), wh
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -115,6 +116,59 @@ def history_features(units: pd.DataFrame) -> Wide:
     }
 
 
+def history_features_after(history: np.ndarray) -> dict[str, np.ndarray]:
+    """The same features for the one day after some days that are known; tables of pandas take a hundred times as long.
+
+    Args:
+        history: units of 28 days or more, shape (days,) or (days, series, …).
+
+    Returns:
+        Per feature a number, or one per series.
+    """
+    # One more day stands for that day itself: every feature is shifted past it.
+    days = np.concatenate([history, np.full_like(history[:1], np.nan)])
+    features: dict[str, Any] = history_features(cast(pd.DataFrame, _Tail(days)))
+    return {name: value.last if isinstance(value, _Tail) else value for name, value in features.items()}
+
+
+class _Tail:
+    """The last days of some series, with as much of a table's interface as :func:`history_features` uses."""
+
+    __array_ufunc__ = None  # an array plus this is for this class to compute
+
+    def __init__(self, days: np.ndarray) -> None:
+        self._days = days
+
+    @property
+    def last(self) -> np.ndarray:
+        """The values of the last day."""
+        return self._days[-1]
+
+    def shift(self, days: int) -> _Tail:
+        """The series as they were some days ago."""
+        return _Tail(self._days[: len(self._days) - days])
+
+    def rolling(self, days: int) -> _Tail:
+        """The last days alone, for ``mean`` and ``std``."""
+        return _Tail(self._days[-days:])
+
+    def mean(self) -> np.ndarray:
+        """Mean of all days."""
+        return self._days.mean(axis=0)
+
+    def std(self) -> np.ndarray:
+        """Their standard deviation, with the correction for a sample, as pandas computes it."""
+        return self._days.std(axis=0, ddof=1)
+
+    def __mul__(self, factor: float) -> np.ndarray:
+        return self.last * factor
+
+    def __add__(self, other: float | np.ndarray | _Tail) -> np.ndarray:
+        return self.last + (other.last if isinstance(other, _Tail) else other)
+
+    __radd__ = __add__
+
+
 def _smoothed(table: pd.DataFrame, half_life: float = 7, days: int = 28) -> pd.DataFrame:
     weights = 0.5 ** (np.arange(days) / half_life)
     return sum(table.shift(age) * weight for age, weight in enumerate(weights / weights.sum()))
@@ -132,7 +186,8 @@ def price_features(units: pd.DataFrame, revenue: pd.DataFrame, discount: pd.Data
     price = per_unit(7).shift(1)
     usual = per_unit(28).shift(1)
     list_value = (revenue + discount).rolling(7).sum().clip(lower=0.01)
-    band = sum((usual > limit).astype(float) for limit in PRICE_BANDS)
+    # Sums of money differ in their last digits from one preparation to the next: a price of 2 dollars stays below.
+    band = sum((usual.round(6) > limit).astype(float) for limit in PRICE_BANDS)
     return {
         "price_7": price,
         "price_ratio": price / usual.clip(lower=0.01),

@@ -9,13 +9,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pandas as pd
-from sklearn.ensemble import RandomForestRegressor
-from sklearn.model_selection import TimeSeriesSplit
-from xgboost import XGBRegressor
 
 from workshop_lib import data
 from workshop_lib.predictive.features import (
@@ -23,12 +20,16 @@ from workshop_lib.predictive.features import (
     WARM_UP,
     Panel,
     build_features,
-    history_features,
+    history_features_after,
     make_panel,
     stack,
     without_closed_days,
 )
 from workshop_lib.settings import settings
+
+if TYPE_CHECKING:  # servers need no training, and start seconds earlier without these
+    from sklearn.ensemble import RandomForestRegressor
+    from xgboost import XGBRegressor
 
 CATEGORIES = 120
 """Categories that the forecaster covers by default: the largest by units."""
@@ -93,16 +94,20 @@ class Dataset:
         return self.features.loc[days], self.units.loc[days]
 
 
-def make_dataset(categories: int = CATEGORIES) -> Dataset:
+def make_dataset(categories: int = CATEGORIES, sales: pd.DataFrame | None = None) -> Dataset:
     """Load the daily sales and build the features of the largest categories.
 
     The categories are the largest of the training days.
+
+    Args:
+        categories: how many.
+        sales: the table ``daily_sales``; the shop's own by default.
 
     Raises:
         DataError: when the data cannot be used.
         ValueError: when it has too few categories or days.
     """
-    sales = data.load("daily_sales")
+    sales = data.load("daily_sales") if sales is None else sales
     split = split_days(sales.drop_duplicates("date").set_index("date")["open"])
     panel = make_panel(sales, categories, until=split.train[-1])
     days = split.fit.append(split.test)
@@ -121,6 +126,8 @@ def day_folds(index: pd.MultiIndex, folds: int) -> Iterator[tuple[np.ndarray, np
     Yields:
         Row numbers for training and for testing, as scikit-learn's ``cv`` takes them.
     """
+    from sklearn.model_selection import TimeSeriesSplit
+
     dates = index.get_level_values("date")
     days = dates.unique()
     for before, after in TimeSeriesSplit(folds).split(days):
@@ -138,6 +145,8 @@ def seasonal_naive(panel: Panel, days: pd.DatetimeIndex) -> pd.Series:
 
 def random_forest(seed: int = settings.seed, **options: Any) -> RandomForestRegressor:
     """A random forest with settings that suit sales counts; ``options`` override them."""
+    from sklearn.ensemble import RandomForestRegressor
+
     defaults = {"n_estimators": 100, "max_depth": 16, "min_samples_leaf": 3, "max_features": 1 / 3}
     return RandomForestRegressor(**{**defaults, **options}, random_state=seed)
 
@@ -147,6 +156,8 @@ def gradient_boosting(seed: int = settings.seed, **options: Any) -> XGBRegressor
 
     Several trees per round, each on a part of rows and features, make the result depend less on chance.
     """
+    from xgboost import XGBRegressor
+
     defaults = {
         "n_estimators": 300,
         "learning_rate": 0.05,
@@ -201,9 +212,7 @@ def forecast_horizons(model: Model, panel: Panel, days: pd.DatetimeIndex) -> pd.
         targets = np.minimum(origins + step, len(units) - 1)
         row = memory + step - 1
         inputs = {name: wide[name].to_numpy()[targets] for name in FEATURES}
-        known = pd.DataFrame(history.reshape(len(history), -1))
-        for name, table in history_features(known).items():
-            inputs[name] = table.to_numpy()[row].reshape(len(origins), -1)
+        inputs |= history_features_after(history[:row])
         for name in ("price_7", "price_ratio", "price_band", "discount_7"):
             inputs[name] = wide[name].to_numpy()[np.minimum(origins + 1, len(units) - 1)]
         matrix = np.stack([inputs[name] for name in FEATURES], axis=-1).reshape(-1, len(FEATURES))

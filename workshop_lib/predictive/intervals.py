@@ -15,9 +15,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.base import clone
 
-from workshop_lib.predictive.forecaster import HORIZONS, Dataset, forecast_horizons
+from workshop_lib.predictive.forecaster import Dataset, forecast_horizons
 
 COVERAGE = 0.9
 """Share of days on which the truth shall lie within the interval."""
@@ -43,13 +42,28 @@ def calibrate(model: Any, dataset: Dataset, coverage: float = COVERAGE) -> Inter
     """
     if not 0 < coverage < 1:
         raise ValueError(f"coverage={coverage}: it must lie between 0 and 1.")
+    from sklearn.base import clone
+
     features, units = dataset.rows(dataset.split.train)
     fitted = clone(model).fit(features.to_numpy(), units.to_numpy())
     made = forecast_horizons(fitted, dataset.panel, dataset.split.validation)
-    truth = dataset.units.reindex(made.index).to_numpy()
+    return measure(made, dataset.units.reindex(made.index).to_numpy(), coverage)
+
+
+def measure(made: pd.DataFrame, truth: np.ndarray, coverage: float = COVERAGE) -> Interval:
+    """Measure the intervals of forecasts that exist already, made by any rule.
+
+    Args:
+        made: forecasts in units, one column per horizon from 1 on.
+        truth: what came out, one value per row of ``made``.
+        coverage: share of cases that the intervals shall hold, between 0 and 1.
+
+    Returns:
+        What :func:`calibrate` does.
+    """
     edges = np.quantile(made[1], np.arange(1, SIZES) / SIZES)
     lower, upper = [], []
-    for horizon in range(1, HORIZONS + 1):
+    for horizon in range(1, made.shape[1] + 1):
         forecast = made[horizon].to_numpy()
         size = np.searchsorted(edges, forecast)
         ratios = pd.Series((truth + 1) / (forecast + 1)).groupby(size)

@@ -11,20 +11,18 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 import onnxruntime
 import pandas as pd
-from onnxmltools.convert import convert_xgboost
-from onnxmltools.convert.common.data_types import FloatTensorType as XgboostFloat
-from skl2onnx import to_onnx
-from skl2onnx.common.data_types import FloatTensorType
-from sklearn.base import BaseEstimator, is_classifier
-from xgboost import XGBModel
 
 from workshop_lib.files import atomic_path
+
+if TYPE_CHECKING:  # imported where a model is exported: a server only runs what was exported
+    from sklearn.base import BaseEstimator
+    from xgboost import XGBModel
 
 INPUT = "features"
 """Name of the models' input: float32, shape (rows, features)."""
@@ -49,6 +47,13 @@ def export(
     Raises:
         onnx.checker.ValidationError: when the written graph breaks the ONNX specification.
     """
+    from onnxmltools.convert import convert_xgboost
+    from onnxmltools.convert.common.data_types import FloatTensorType as XgboostFloat
+    from skl2onnx import to_onnx
+    from skl2onnx.common.data_types import FloatTensorType
+    from sklearn.base import is_classifier
+    from xgboost import XGBModel
+
     width = len(feature_names)
     name = type(model).__name__  # a converter left to itself draws a random one: no two files would be equal
     if isinstance(model, XGBModel):

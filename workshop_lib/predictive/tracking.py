@@ -22,12 +22,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import mlflow
 import mlflow.sklearn
 import pandas as pd
-from mlflow.data.sources import LocalArtifactDatasetSource  # type: ignore[attr-defined]
+from mlflow.data.sources import LocalArtifactDatasetSource
 from mlflow.entities import Experiment
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
@@ -35,13 +35,18 @@ from mlflow.models import infer_signature
 from mlflow.tracking import MlflowClient
 
 from workshop_lib import data
-from workshop_lib.predictive.comparison import Comparison
+from workshop_lib.ports import HOST, free_port
 from workshop_lib.settings import settings
 
 FORECASTER = "sales-forecaster"
 CHURN = "household-churn"
 
-# MLflow stores scikit-learn models with skops, which loads no type that was not named as trusted.
+# MLflow stores scikit-learn models with skops, which walks through all of scikit-learn when it is imported. It meets
+# scikit-learn's adapter for torch there, and torch is seconds of work that nobody here needs for it.
+if "torch" not in sys.modules:
+    sys.modules.setdefault("sklearn.externals.array_api_compat.torch", None)  # type: ignore[arg-type]
+
+# skops loads no type that was not named as trusted.
 TRUSTED_TYPES = ("sklearn.tree._tree.Tree", "xgboost.core.Booster", "xgboost.sklearn.XGB{kind}")
 _REMEDY = "Check WORKSHOP_MLFLOW_URI, or unset it to use the local database."
 _DATABASES = ("postgresql", "mysql", "mssql", "sqlite")
@@ -54,6 +59,15 @@ class TrackingError(RuntimeError):
 
 class PromotionRefused(RuntimeError):
     """A challenger has not shown that it beats the champion."""
+
+
+class Evidence(Protocol):
+    """What speaks for a challenger; its text is kept in the registry."""
+
+    @property
+    def better(self) -> bool:
+        """Whether the challenger beats the champion beyond chance."""
+        ...
 
 
 def use_tracking(experiment: str) -> Experiment:
@@ -142,7 +156,7 @@ def log_dataset(frame: pd.DataFrame, name: str, *, target: str, context: str) ->
     source = LocalArtifactDatasetSource(str(settings.data_dir / "transactions.parquet"))
     # Whole numbers as decimals: MLflow would warn at every call that integers cannot be missing.
     frame = frame.astype(dict.fromkeys(frame.select_dtypes("integer"), float))
-    dataset = mlflow.data.from_pandas(frame, source=source, targets=target, name=name)  # type: ignore[attr-defined]
+    dataset = mlflow.data.from_pandas(frame, source=source, targets=target, name=name)
     mlflow.log_input(dataset, context=context)
     mlflow.set_tag("data_fingerprint", data.prepared().fingerprint)
     return str(dataset.digest)
@@ -261,7 +275,7 @@ def version_file(model_uri: str, filename: str) -> Path:
         raise TrackingError(f"{model_uri} has no file {filename} ({_first_line(error)}).") from error
 
 
-def promote(name: str, version: str | int, evidence: Comparison | None = None, alias: str = "champion") -> ModelVersion:
+def promote(name: str, version: str | int, evidence: Evidence | None = None, alias: str = "champion") -> ModelVersion:
     """Give ``alias`` to a version if it has earned it.
 
     The first holder of an alias needs no evidence. Later ones need a comparison with the present
@@ -312,17 +326,13 @@ def serve_model(model_uri: str, *, timeout: float = 150) -> Iterator[str]:
     Raises:
         TrackingError: when the server does not come up, with the last line of its log.
     """
-    import socket
-
     from mirakuru import HTTPExecutor
     from mirakuru.exceptions import ProcessExitedWithError, TimeoutExpired
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    address = f"http://127.0.0.1:{port}"
+    port = free_port()
+    address = f"http://{HOST}:{port}"
     command = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", model_uri]
-    command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--env-manager", "local", "--host", HOST, "--port", str(port)]
     settings.logs_dir.mkdir(parents=True, exist_ok=True)
     log = settings.logs_dir / "mlflow-serve.log"
     with log.open("w") as stream:

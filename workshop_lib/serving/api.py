@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,8 +30,9 @@ from workshop_lib.data import DataError
 from workshop_lib.predictive.champion import EXPERIMENT
 from workshop_lib.predictive.tracking import CHURN, FORECASTER, TrackingError, use_tracking
 from workshop_lib.serving import api_middleware as around
+from workshop_lib.serving import business_metrics
 from workshop_lib.serving.api_client import api_key
-from workshop_lib.serving.api_errors import Problem, add_handlers
+from workshop_lib.serving.api_errors import NOT_FOUND, PROBLEMS, Problem, add_handlers
 from workshop_lib.serving.api_schemas import (
     ChurnRequest,
     ChurnResponse,
@@ -43,12 +44,17 @@ from workshop_lib.serving.api_schemas import (
     ProblemDetails,
     ReadyResponse,
 )
-from workshop_lib.serving.demand import Demand, Plan, Question
+from workshop_lib.serving.cache import Cache, open_cache
+from workshop_lib.serving.cache_answers import Answers, Wish, add_history, plan_of
+from workshop_lib.serving.cache_prefetch import prefetch
+from workshop_lib.serving.demand import Plan
 from workshop_lib.serving.envelope import log_line
+from workshop_lib.serving.feedback import ForecastBook, add_feedback, observe
 from workshop_lib.serving.following import Followed, follow
 from workshop_lib.serving.forecasts import Forecasts
 from workshop_lib.serving.households import Households
 from workshop_lib.serving.kinds import replay
+from workshop_lib.serving.prediction_log import PredictionLog
 from workshop_lib.serving.routing import Router, RoutesError
 from workshop_lib.serving.texts import Texts
 from workshop_lib.settings import settings
@@ -62,15 +68,10 @@ GRACE_SECONDS = 10
 _READY_SECONDS = 1
 """For how long an answer about readiness holds; many may ask, and each asking costs calls to others."""
 
-_PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}}
-_PROBLEMS: dict[int | str, dict[str, Any]] = {
-    401: {"description": "no key, or a wrong one", "content": _PROBLEM},
-    413: {"description": "the body is too large", "content": _PROBLEM},
-    422: {"description": "a field is wrong; which one, and what it accepts", "content": _PROBLEM},
-    503: {"description": "too much to do, or something needed is away; see Retry-After", "content": _PROBLEM},
-    504: {"description": "it took too long", "content": _PROBLEM},
-}
-_NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"description": "there is no such thing", "content": _PROBLEM}}
+
+CacheControl = Annotated[
+    str | None, Header(max_length=200, description="no-cache: made anew; no-store: and not kept either")
+]
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,7 @@ class Parts:
     forecasts: Forecasts
     households: Households
     texts: Texts
+    book: ForecastBook = field(default_factory=ForecastBook)
 
 
 def load_parts() -> Parts:
@@ -101,18 +103,27 @@ def create_app(parts: Parts | None = None) -> FastAPI:
         parts: what it answers with; loaded by default.
     """
     parts = parts or load_parts()
+    cache = open_cache()
+    answers = Answers(parts.forecasts, parts.households, parts.texts, cache)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        business_metrics.prepare(parts.forecasts.demand.categories)
         followed: dict[str, Followed] = {FORECASTER: parts.forecasts, CHURN: parts.households}
         following = [
             asyncio.create_task(follow(part, name, "api", settings.reload_seconds)) for name, part in followed.items()
         ]
+        following.append(asyncio.create_task(parts.book.keep()))
+        if cache is not None:
+            following += [asyncio.create_task(cache.watch()), asyncio.create_task(prefetch(answers))]
         yield
         for task in following:
             task.cancel()
+        if cache is not None:
+            await cache.close()
         await parts.forecasts.close()
         parts.texts.close()
+        await asyncio.to_thread(parts.book.close)
 
     app = FastAPI(
         title="Shop intelligence",
@@ -126,8 +137,10 @@ def create_app(parts: Parts | None = None) -> FastAPI:
         strict_content_type=False,  # the key keeps other sites' pages out, so a missing header is taken as JSON
     )
     add_handlers(app)
-    _add_business(app, parts)
-    _add_operations(app, parts)
+    _add_business(app, parts, answers)
+    add_history(app, answers)
+    add_feedback(app, parts.book)
+    _add_operations(app, parts, cache)
     _add_documentation(app)
     _wrap(app)
     return app
@@ -144,31 +157,49 @@ def _wrap(app: FastAPI) -> None:
     paths = [path for route in app.routes if (path := getattr(route, "path", None))]
     app.add_middleware(around.Lanes, lanes=lanes, unbounded=OPEN)
     app.add_middleware(around.Body, largest=settings.max_body_bytes, seconds=settings.api_timeout)
-    app.add_middleware(around.ApiKey, key=api_key(), open_paths=OPEN)
+    if settings.api_keys_file is None:
+        app.add_middleware(around.ApiKey, key=api_key(), open_paths=OPEN)
+    else:
+        from workshop_lib.serving import api_access, api_keys  # brings a metric that nobody else has
+
+        app.add_middleware(api_access.Access, ring=api_keys.KeyRing(settings.api_keys_file), open_paths=OPEN)
     app.add_middleware(around.Trace, paths=paths, quiet=OPEN)
 
 
-def _add_business(app: FastAPI, parts: Parts) -> None:
-    forecasts, households, texts = parts.forecasts, parts.households, parts.texts
+def _add_business(app: FastAPI, parts: Parts, answers: Answers) -> None:
+    forecasts = parts.forecasts
+    folder = settings.prediction_log
+    log = None if folder is None else PredictionLog(folder, settings.prediction_log_days)
+    guard = None
+    if settings.input_guard:
+        from workshop_lib.serving import input_guard  # brings a metric that nobody else has
 
-    @app.post("/forecast", responses=_PROBLEMS, tags=["business"])
+        guard = input_guard.Guard(forecasts, parts.households)
+
+    @app.post("/forecast", responses=PROBLEMS, tags=["business"])
     async def forecast(
         body: ForecastRequest,
         request: Request,
+        response: Response,
         x_route_key: Annotated[str | None, Header(max_length=128, description="same key, same version")] = None,
+        cache_control: CacheControl = None,
     ) -> ForecastResponse:
         """Units of a category on some days, with intervals."""
-        promotion = body.promotion.model_dump(exclude_none=True) if body.promotion else {}
-        plan, trace = Plan(body.price, promotion), request.scope["trace"]
-
-        def ask(demand: Demand) -> Question:
-            return demand.ask(body.category, body.dates, plan, body.known_until)
-
-        answer = await forecasts.answer(ask, trace["request_id"], x_route_key)
-        trace |= {"backend": answer.backend, "version": answer.model.version}
+        trace = request.scope["trace"]
+        around.charge(request.scope, len(body.dates))
+        found = await answers.forecast(body, trace["request_id"], x_route_key, Wish.read(cache_control))
+        answer = found.answer
+        trace |= {"backend": answer.backend, "version": answer.model.version, "cache": found.state}
+        response.headers.update(found.headers)
+        if guard is not None:
+            response.headers.update(guard.forecast(body))
+        if log is not None:
+            planned = plan_of(body) != Plan()
+            log.forecast(trace, answer.category, answer.forecasts, answer.model.version, planned)
+        observe(parts.book, answer, what_if=plan_of(body) != Plan())
         return answer
 
-    @app.get("/forecast/stream", responses=_PROBLEMS, tags=["business"], response_class=StreamingResponse)
+    @app.get("/forecast/stream", responses=PROBLEMS, tags=["business"], response_class=StreamingResponse)
     async def stream(
         request: Request,
         category: Annotated[str, Query(min_length=1, max_length=200)],
@@ -179,37 +210,50 @@ def _add_business(app: FastAPI, parts: Parts) -> None:
         """Server-sent events: each evening what was sold, and the forecast for the next day."""
         evenings = [start + dt.timedelta(days=number) for number in range(days)]
         forecasts.demand.check_evenings(category, evenings[0], evenings[-1])
-        request_id = request.scope["trace"]["request_id"]
+        trace = request.scope["trace"]
+        around.charge(request.scope, days)
 
         async def events() -> AsyncIterator[str]:
             try:
-                async for day in replay(forecasts, category, start, days, pause, request_id):
+                async for day in replay(forecasts, category, start, days, pause, trace["request_id"]):
+                    if log is not None:
+                        log.forecast(trace, category, [day.forecast], day.model.version)
                     yield f"event: day\ndata: {day.model_dump_json()}\n\n"
             except Problem as problem:  # the answer has begun, so its status cannot tell any more
                 yield f"event: problem\ndata: {problem.detail}\n\n"
 
         return StreamingResponse(events(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
-    @app.post("/churn", responses=_PROBLEMS | _NOT_FOUND, tags=["business"])
-    async def churn(body: ChurnRequest, request: Request) -> ChurnResponse:
+    @app.post("/churn", responses=PROBLEMS | NOT_FOUND, tags=["business"])
+    async def churn(
+        body: ChurnRequest, request: Request, response: Response, cache_control: CacheControl = None
+    ) -> ChurnResponse:
         """How likely a household is to stay away for four weeks."""
-        if body.features is not None:
-            answer = households.by_features(body.features.model_dump())
-        else:
-            assert body.household_id is not None  # its schema wants one of both
-            answer = households.by_id(body.household_id)
-        request.scope["trace"]["version"] = answer.model.version
-        return answer
+        trace = request.scope["trace"]
+        around.charge(request.scope, 1)
+        found = await answers.churn(body, Wish.read(cache_control))
+        trace |= {"version": found.answer.model.version, "cache": found.state}
+        response.headers.update(found.headers)
+        if guard is not None:
+            response.headers.update(guard.churn(body))
+        if log is not None:
+            log.churn(trace, found.answer)
+        return found.answer
 
-    @app.post("/describe", responses=_PROBLEMS | _NOT_FOUND, tags=["business"])
-    async def describe(body: DescribeRequest, request: Request) -> DescribeResponse:
+    @app.post("/describe", responses=PROBLEMS | NOT_FOUND, tags=["business"])
+    async def describe(
+        body: DescribeRequest, request: Request, response: Response, cache_control: CacheControl = None
+    ) -> DescribeResponse:
         """A short product text by the language model, and what in it can be trusted."""
-        answer = await texts.write(body)
-        request.scope["trace"] |= {"backend": answer.model, "version": answer.prompt}
+        around.charge(request.scope, 1)
+        found = await answers.describe(body, Wish.read(cache_control))
+        answer = found.answer
+        request.scope["trace"] |= {"backend": answer.model, "version": answer.prompt, "cache": found.state}
+        response.headers.update(found.headers)
         return answer
 
 
-def _add_operations(app: FastAPI, parts: Parts) -> None:
+def _add_operations(app: FastAPI, parts: Parts, cache: Cache | None) -> None:
     last: tuple[float, ReadyResponse] | None = None
     asking = asyncio.Lock()
 
@@ -224,7 +268,7 @@ def _add_operations(app: FastAPI, parts: Parts) -> None:
         nonlocal last
         async with asking:
             if last is None or time.monotonic() - last[0] > _READY_SECONDS:
-                found = await _dependencies(parts)
+                found = await _dependencies(parts, cache)
                 last = time.monotonic(), found
         response.status_code = 503 if last[1].status == "failed" else 200
         return last[1]
@@ -235,12 +279,12 @@ def _add_operations(app: FastAPI, parts: Parts) -> None:
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
 
-async def _dependencies(parts: Parts) -> ReadyResponse:
+async def _dependencies(parts: Parts, cache: Cache | None) -> ReadyResponse:
     """Ask everything that the API needs whether it is there."""
     router, client = parts.forecasts.router, parts.forecasts.client
     used = [backend for backend in router.routes.backends if backend.weight > 0]
     readiness = asyncio.gather(*(client.is_ready(backend.url) for backend in used))
-    llm_problem, ready = await asyncio.gather(parts.texts.problem(), readiness)
+    llm_problem, ready, book_problem = await asyncio.gather(parts.texts.problem(), readiness, parts.book.problem())
     away = [f"{one.name} at {one.url} is not ready" for one, ok in zip(used, ready, strict=True) if not ok]
     found = {
         # The first two are loaded at the start, or there would be no start.
@@ -255,7 +299,11 @@ async def _dependencies(parts: Parts) -> ReadyResponse:
             status="degraded" if router.problem else "ok", required=True, reason=router.problem or None
         ),
         "language model": Dependency(status="failed" if llm_problem else "ok", required=False, reason=llm_problem),
+        "database": Dependency(status="failed" if book_problem else "ok", required=False, reason=book_problem),
     }
+    if cache is not None:
+        reason = "; ".join(f"{tier}: {reason}" for tier, reason in cache.problems.items())
+        found["cache"] = Dependency(status="degraded" if reason else "ok", required=False, reason=reason or None)
     bad = [dependency for dependency in found.values() if dependency.status != "ok"]
     failed = any(dependency.required and dependency.status == "failed" for dependency in bad)
     return ReadyResponse(status="failed" if failed else "degraded" if bad else "ok", dependencies=found)

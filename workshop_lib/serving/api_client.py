@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from workshop_lib import processes
 from workshop_lib.files import secret
+from workshop_lib.ports import free_port
 from workshop_lib.processes import Service
 from workshop_lib.settings import settings
 
@@ -91,7 +92,7 @@ def start_another(name: str, env: dict[str, str]) -> Service:
     Raises:
         ServiceError: when it cannot be started.
     """
-    service = api_service(name, processes.free_port(), env)
+    service = api_service(name, free_port(), env)
     processes.stop(service)  # one of the same name, left over with other settings
     processes.start_with_progress(service)
     return service

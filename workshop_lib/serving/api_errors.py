@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from prometheus_client import Counter
 from starlette.exceptions import HTTPException
 
 MEDIA_TYPE = "application/problem+json"
@@ -20,6 +21,18 @@ RETRY_SECONDS = 1
 """What ``Retry-After`` says when nobody knows better."""
 _LONGEST_ECHO = 80
 """Characters of a wrong value that come back; a client knows what it sent, a log need not fill up."""
+VALIDATION_ERRORS = Counter("validation_errors_total", "Requests whose content was wrong", ["path"])
+
+_PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}}
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    401: {"description": "no key, or a wrong one", "content": _PROBLEM},
+    413: {"description": "the body is too large", "content": _PROBLEM},
+    422: {"description": "a field is wrong; which one, and what it accepts", "content": _PROBLEM},
+    503: {"description": "too much to do, or something needed is away; see Retry-After", "content": _PROBLEM},
+    504: {"description": "it took too long", "content": _PROBLEM},
+}
+NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"description": "there is no such thing", "content": _PROBLEM}}
+"""For the documentation: what any path may answer, and what one that looks something up may."""
 
 
 class InvalidInput(ValueError):
@@ -98,9 +111,15 @@ def add_handlers(app: FastAPI) -> None:
 
 async def _wrong_form(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
+    VALIDATION_ERRORS.labels(_template(request)).inc()
     errors = [_field(problem) for problem in error.errors()[:20]]
     detail = " ".join(f"{one['field']}: got {one['got']}, expected {one['expected']}." for one in errors)
     return respond(request, 422, detail, errors)
+
+
+def _template(request: Request) -> str:
+    """The path as it was declared: few values, whatever is asked for."""
+    return getattr(request.scope.get("route"), "path", "unknown")
 
 
 def _field(problem: Mapping[str, Any]) -> dict[str, str]:
@@ -122,6 +141,7 @@ def _field(problem: Mapping[str, Any]) -> dict[str, str]:
 
 async def _wrong_content(request: Request, error: Exception) -> Response:
     assert isinstance(error, InvalidInput)
+    VALIDATION_ERRORS.labels(_template(request)).inc()
     errors = [{"field": error.field, "got": error.got, "expected": error.expected}]
     return respond(request, error.status, str(error), errors)
 

@@ -1,7 +1,7 @@
 """What happens around every request of the business API, as four plain ASGI middlewares, outermost first:
 
 * :class:`Trace`: a request ID, one log line, metrics;
-* :class:`ApiKey`: who has no key stays outside;
+* :class:`ApiKey`: who has no key stays outside (with several keys, :class:`workshop_lib.serving.api_access.Access`);
 * :class:`Body`: reads the body, up to a largest size and for a limited time;
 * :class:`Lanes`: so many requests at once, a short queue, and a time limit. What comes on top is turned away at
   once with ``Retry-After``: a server that accepts more than it can do gets slow for everybody.
@@ -124,6 +124,16 @@ class ApiKey:
         REJECTED.labels("key").inc()
         detail = "The header X-API-Key is missing." if not given else "The header X-API-Key has a wrong key."
         await send_problem(scope, send, 401, detail, headers={"WWW-Authenticate": "ApiKey"})
+
+
+def charge(scope: Scope, answers: int) -> None:
+    """Take answers out of the caller's budget, where it has one: see :mod:`workshop_lib.serving.api_access`.
+
+    Raises:
+        Problem: 429 when there are not so many left.
+    """
+    if "budget" in scope:
+        scope["budget"].charge(answers)
 
 
 class Body:

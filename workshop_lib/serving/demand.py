@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import datetime as dt
 import difflib
+import hashlib
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -24,7 +25,7 @@ from workshop_lib.predictive.features import (
     WARM_UP,
     Panel,
     build_features,
-    history_features,
+    history_features_after,
     make_panel,
     promotion_features,
     without_closed_days,
@@ -95,6 +96,19 @@ class Demand:
         self._open = self.panel.open.to_numpy(dtype=bool)
         self._weekend = self._values[:, 0, _COLUMN["weekend"]]
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """Differs when anything differs that a forecast is made from: sales, plans, opening days or features."""
+        found = hashlib.blake2b(repr((self.categories, self._days, FEATURES)).encode(), digest_size=16)
+        for values in (self._values, self._history, self._open, *(self.panel.plans[name] for name in PLANS)):
+            found.update(np.ascontiguousarray(values).tobytes())
+        return found.hexdigest()
+
+    def days_of(self, question: Question) -> list[list[str]]:
+        """The days of a question in its order: each with the evening from which it is looked at."""
+        pairs = zip(question.targets, question.origins, strict=True)
+        return [[self._days[target].isoformat(), self._days[origin].isoformat()] for target, origin in pairs]
+
     @property
     def last_day(self) -> dt.date:
         """The last day whose sales are known."""
@@ -141,6 +155,14 @@ class Demand:
             targets.append(row)
         origins = tuple(min(row - 1, latest) for row in targets)
         return Question(self.categories[column], column, tuple(targets), origins, plan or Plan())
+
+    def known_name(self, category: str) -> str:
+        """A category as the forecaster writes it.
+
+        Raises:
+            InvalidInput: for one that it does not know.
+        """
+        return self.categories[self._column(category)]
 
     def check_evenings(self, category: str, first: dt.date, last: dt.date) -> None:
         """Check that days can be looked at from the evenings between two dates.
@@ -216,7 +238,7 @@ class Demand:
         target = origin + step
         row = self._values[target, question.column].copy()
         if step > 1:
-            for name, value in _history_now(history[-MEMORY:]).items():
+            for name, value in history_features_after(np.array(history[-MEMORY:])).items():
                 row[_COLUMN[name]] = value
             for name in ("price_7", "price_ratio", "price_band", "discount_7"):
                 row[_COLUMN[name]] = self._values[origin + 1, question.column, _COLUMN[name]]
@@ -238,51 +260,6 @@ class Demand:
                 values[list(question.targets)] = question.plan.promotion[name]
             plans[name] = pd.DataFrame(values)
         return {name: table.to_numpy()[:, 0] for name, table in promotion_features(plans, self._weekend).items()}
-
-
-class _Tail:
-    """The last values of one series, with as much of a table's interface as :func:`history_features` uses.
-
-    That function works on whole tables and says what each feature means. Only their last row is wanted here, for
-    which pandas would take a hundred times as long.
-    """
-
-    def __init__(self, values: np.ndarray) -> None:
-        self._values = values
-
-    def shift(self, days: int) -> _Tail:
-        """The series as it was some days ago."""
-        return _Tail(self._values[: len(self._values) - days])
-
-    def rolling(self, days: int) -> _Tail:
-        """The last days alone, for ``mean`` and ``std``."""
-        return _Tail(self._values[-days:])
-
-    def mean(self) -> float:
-        """Mean of all values."""
-        return float(self._values.mean())
-
-    def std(self) -> float:
-        """Their standard deviation, with the correction for a sample, as pandas computes it."""
-        return float(self._values.std(ddof=1))
-
-    def __float__(self) -> float:
-        return float(self._values[-1])
-
-    def __mul__(self, factor: float) -> float:
-        return float(self) * factor
-
-    def __add__(self, other: float | _Tail) -> float:
-        return float(self) + float(other)
-
-    __radd__ = __add__
-
-
-def _history_now(history: Sequence[float]) -> dict[str, float]:
-    """The features of history for the day after it."""
-    # One more value stands for the day itself: every feature is shifted past it.
-    features: dict[str, Any] = history_features(cast(pd.DataFrame, _Tail(np.array([*history, np.nan]))))
-    return {name: float(value) for name, value in features.items()}
 
 
 def _set_price(row: np.ndarray, price: float) -> None:

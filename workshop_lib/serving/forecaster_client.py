@@ -18,9 +18,9 @@ import numpy as np
 import orjson
 
 from workshop_lib import processes
+from workshop_lib.ports import HOST
 from workshop_lib.predictive.champion import OUTPUT
 from workshop_lib.predictive.onnx_export import INPUT
-from workshop_lib.processes import HOST
 from workshop_lib.serving.local import forecaster_service
 from workshop_lib.settings import settings
 

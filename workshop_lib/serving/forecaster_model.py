@@ -94,6 +94,14 @@ class ForecasterModel(kserve.Model):
         self._loaded: Loaded | None = None
         self._loading = threading.Lock()
 
+    def fetch(self) -> Package:
+        """The checked files of the version that the address names now.
+
+        Raises:
+            TrackingError: when the registry does not have it or a checksum differs.
+        """
+        return load_package(self.uri)
+
     def load(self) -> bool:
         """Load the version that the address names now; the one in use answers until the new one is ready.
 
@@ -103,7 +111,7 @@ class ForecasterModel(kserve.Model):
         result = "failed"
         try:
             with self._loading:
-                loaded = open_package(load_package(self.uri))
+                loaded = open_package(self.fetch())
                 self._loaded = loaded  # one assignment: a request sees the old version or the new one
                 self.ready = True
             result = "loaded"

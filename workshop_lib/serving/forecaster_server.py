@@ -16,17 +16,12 @@ cluster. What is changed of the SDK, and why:
 
 from __future__ import annotations
 
-import sys
-
-if __name__ == "__main__":
-    # The SDK imports the Kubernetes client, which imports a validator when there is one: a quarter of the start.
-    sys.modules["kubernetes_validate"] = None  # type: ignore[assignment]
-
 import argparse
 import asyncio
 import logging
 import os
 import signal
+import sys
 from collections.abc import Sequence
 from typing import Any
 

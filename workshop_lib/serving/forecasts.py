@@ -30,6 +30,8 @@ from workshop_lib.serving.routing import Backend, Router
 from workshop_lib.serving.shadow import Shadow
 from workshop_lib.settings import settings
 
+PROBE_SECONDS = 0.25
+"""How long to wait for a backend to say which version it is."""
 ATTEMPTS = 2
 """A forecast changes nothing, so it may be asked for again when a connection breaks or a server is leaving."""
 BACKEND_REQUESTS = Counter("api_backend_requests_total", "Forecasts asked of each backend", ["backend", "result"])
@@ -48,6 +50,18 @@ class _Version:
     demand: Demand
     """The history of the categories that it knows; its features depend on which these are."""
     interval: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question on its way: what will answer it, as far as is known before."""
+
+    question: Question
+    backend: Backend
+    version: str | None
+    """Behind the backend; None when it does not tell."""
+    demand: Demand
+    """The history that this version takes its features from."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +92,8 @@ class Forecasts:
         self._shadow = Shadow()
         self._versions: dict[str, _Version] = {}
         self._reading: dict[str, asyncio.Task[_Version]] = {}
+        self._behind: dict[str, tuple[str | None, float]] = {}  # per address the version, and when it was asked for
+        self._probes: dict[str, asyncio.Task[str | None]] = {}
         self.load()
 
     @property
@@ -108,6 +124,45 @@ class Forecasts:
         """Let the shadow end and close the connections."""
         await self._shadow.close()
         await self.client.close()
+
+    async def expect(self, ask: Ask, key: str) -> Asked:
+        """What :meth:`answer` would ask, and whom, without asking.
+
+        Args:
+            ask: puts the question with :meth:`Demand.ask`.
+            key: what chooses among the backends.
+
+        Raises:
+            InvalidInput: for a question that cannot be asked.
+        """
+        backend = self.router.choose(key, ask(self.demand).category)
+        number = await self._version_behind(backend.url)
+        demand = (await self._version(number)).demand
+        return Asked(ask(demand), backend, number, demand)
+
+    async def _version_behind(self, url: str) -> str | None:
+        """The version that answers there, as it was at most ``settings.reload_seconds`` ago."""
+        number, asked_at = self._behind.get(url, (None, float("-inf")))
+        if time.monotonic() - asked_at < settings.reload_seconds:
+            return number
+        mine = url not in self._probes
+        if mine:
+            self._probes[url] = asyncio.create_task(self._probe(url, number))
+        # One waits for the news; the others go on with what was true just now, if there is such a thing.
+        return await asyncio.shield(self._probes[url]) if mine or number is None else number
+
+    async def _probe(self, url: str, number: str | None) -> str | None:
+        """Ask a backend for its version with a row of the history; the last one known if it does not answer."""
+        row = self.demand.rows(self.demand.categories[0], [self.demand.last_day])
+        try:
+            async with asyncio.timeout(PROBE_SECONDS):
+                number = (await self.client.infer(url, row, "version")).version
+        except (ForecasterUnavailable, ForecasterRefused, TimeoutError):
+            pass  # who answered there last is the best that is known
+        finally:
+            self._behind[url] = number, time.monotonic()
+            del self._probes[url]
+        return number
 
     async def answer(self, ask: Ask, request_id: str, key: str | None = None) -> ForecastResponse:
         """Forecast.
@@ -160,6 +215,7 @@ class Forecasts:
             else:
                 BACKEND_REQUESTS.labels(backend.name, "ok").inc()
                 BACKEND_SECONDS.labels(backend.name).observe(time.perf_counter() - begun)
+                self._behind[backend.url] = made.version, time.monotonic()
                 return backend, made
         raise AssertionError("the last attempt returns or raises")
 

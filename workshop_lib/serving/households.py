@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import mlflow
@@ -57,6 +59,18 @@ class Households:
     def version(self) -> str:
         """Number in the registry of the version that answers."""
         return self._loaded.version
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Differs when the features of any household differ, or the day on which they were known."""
+        about = repr((self.as_of, self._ids, churn.FEATURES)).encode()
+        return hashlib.blake2b(about + self._rows.tobytes(), digest_size=16).hexdigest()
+
+    @cached_property
+    def seen(self) -> dict[str, tuple[float, float]]:
+        """The smallest and the largest value of each feature among today's households."""
+        lowest, highest = self._rows.min(axis=0).tolist(), self._rows.max(axis=0).tolist()
+        return dict(zip(churn.FEATURES, zip(lowest, highest, strict=True), strict=True))
 
     def is_outdated(self) -> bool:
         """Whether the registry has another champion than the one in use."""

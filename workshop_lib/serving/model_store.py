@@ -29,9 +29,9 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from workshop_lib.files import sha256
+from workshop_lib.ports import HOST
 from workshop_lib.predictive.champion import EXPERIMENT, URI, load_package
 from workshop_lib.predictive.tracking import FORECASTER, use_tracking
-from workshop_lib.processes import HOST
 from workshop_lib.settings import settings
 
 PREFIX = "models"

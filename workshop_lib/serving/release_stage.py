@@ -22,6 +22,7 @@ import psutil
 
 from workshop_lib import processes
 from workshop_lib.files import write_text
+from workshop_lib.ports import free_port
 from workshop_lib.predictive.tracking import FORECASTER
 from workshop_lib.processes import Service
 from workshop_lib.serving.api_client import api_key, api_service
@@ -71,10 +72,12 @@ class Stage:
         self.running: dict[str, Server] = {}
         self.requests_of = ""
         """How the request IDs of the last load begin."""
+        self.bodies: Sequence[str] = ()
+        """What the load asks; without any, what :func:`questions` gives."""
         self._prefix = f"release-{os.getpid()}-{next(_NUMBERS)}"
         self.routes_file = settings.home / "services" / self._prefix / "routes.json"
         self.api = api_service(
-            f"{self._prefix}-api", processes.free_port(), {"WORKSHOP_FORECASTER_ROUTES": str(self.routes_file)}
+            f"{self._prefix}-api", free_port(), {"WORKSHOP_FORECASTER_ROUTES": str(self.routes_file)}
         )
         self._load: BackgroundLoad | None = None
         self._steps: list[Step] = []
@@ -94,7 +97,7 @@ class Stage:
             env: other settings for its process.
         """
         service = forecaster_service(
-            f"models:/{FORECASTER}/{version}", f"{self._prefix}-{name}", processes.free_port(), processes.free_port()
+            f"models:/{FORECASTER}/{version}", f"{self._prefix}-{name}", free_port(), free_port()
         )
         self._known[name] = Server(name, version, replace(service, env=dict(env or {})))
         return self._known[name]
@@ -281,7 +284,7 @@ class Stage:
             "X-API-Key": api_key(),
             "X-Request-ID": self.requests_of + "{number}",
         }
-        return Target(f"{self.api.url}/forecast", questions(), headers=headers, tag="model.version")
+        return Target(f"{self.api.url}/forecast", self.bodies or questions(), headers=headers, tag="model.version")
 
     def _now(self) -> float:
         return self._load.now() if self._load else 0.0

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from workshop_lib.processes import HOST
+from workshop_lib.ports import HOST
 
 NAME = "sales-forecaster"
 Predict = Callable[[np.ndarray], np.ndarray]

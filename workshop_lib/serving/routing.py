@@ -17,7 +17,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from workshop_lib.files import write_text
-from workshop_lib.processes import HOST
+from workshop_lib.ports import HOST
 from workshop_lib.settings import settings
 
 

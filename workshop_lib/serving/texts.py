@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from workshop_lib import data
 from workshop_lib.generative import facts, prompts
@@ -42,14 +42,29 @@ class Texts:
     def __init__(self) -> None:
         self._llm, self._probe = reach(settings.api_llm_timeout), reach(PROBE_SECONDS)
         self._prompt = prompts.load(PROMPT)
-        products = data.load("products")
+        products = data.load("products").sort_values("units", ascending=False, kind="stable")
+        # Both found by name at once: looking through the catalogue takes longer than all else about an answer.
         self._products = products.set_index(products["product_id"].astype(str))
+        self._best = products.assign(name=products["category"].str.upper()).drop_duplicates("name").set_index("name")
         # Threads of its own: a model that hangs must not take those that others need.
         self._threads = ThreadPoolExecutor(settings.api_llm_concurrency + 1, thread_name_prefix="llm")
 
     def close(self) -> None:
         """Let the threads go."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def identity(self, request: DescribeRequest) -> dict[str, Any]:
+        """All that a text depends on: facts, tone, prompt and model.
+
+        Raises:
+            InvalidInput: see :meth:`facts`.
+        """
+        return {
+            "facts": self.facts(request),
+            "tone": request.tone,
+            "prompt": self._prompt.model_dump(mode="json"),  # whole: its version says less than its words
+            "model": self._llm.model,
+        }
 
     def facts(self, request: DescribeRequest) -> dict[str, str]:
         """What may be said.
@@ -61,15 +76,14 @@ class Texts:
             self._allow("facts", " ".join(request.facts.values()))
             return dict(request.facts)
         if request.product_id is not None:
-            found = self._products[self._products.index == str(request.product_id)]
-            field, expected = "product_id", f"a product of the catalogue, such as {self._products.index[0]}"
+            field, wanted, table = "product_id", str(request.product_id), self._products
+            expected = f"a product of the catalogue, such as {self._products.index[0]}"
         else:
-            wanted = str(request.category).strip().upper()
-            found = self._products[self._products["category"].str.upper() == wanted]
-            field, expected = "category", f"a category of the catalogue, such as {self._products['category'].iloc[0]}"
-        if found.empty:
+            field, wanted, table = "category", str(request.category).strip().upper(), self._best
+            expected = f"a category of the catalogue, such as {self._products['category'].iloc[0]}"
+        if wanted not in table.index:
             raise InvalidInput(field, request.product_id or request.category, expected, status=404)
-        row = found.sort_values("units", ascending=False).iloc[0].to_dict()
+        row = table.loc[[wanted]].iloc[0].to_dict()
         self._allow(field, str(row["category"]))
         return facts.describe(row)
 
