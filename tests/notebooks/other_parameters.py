@@ -58,17 +58,15 @@ PARAMETERS: dict[str, dict[str, object]] = {
     "business_impact": {"years": 5, "draws": 500, "busiest_day": "2017-12-23", "shown_category": "CHEESE"},
 }
 """Values for each notebook that are not the ones its stored outputs were made with."""
-LONG = {
-    "03_train_forecaster", "04_churn_with_mlflow",
-    "01_resource_planning", "03_prompt_optimization", "04_performance_benchmark",
-    "04_load_test", "05_release_strategies",
-    "02_product_analysis", "03_customer_insight", "04_market_analysis", "05_dashboard", "06_end_to_end",
-    "custom_metrics", "drift_and_retraining", "alerts_that_fire", "health_and_slo",
-    "model_quantization", "caching_strategy",
-    "model_versioning", "quality_gates", "ab_testing", "cicd_pipeline", "security", "model_governance",
+SHORT = {
+    "00_what_is_mlops", "01_data_exploration",
+    "02_api_testing",
+    "01_openvino_for_forests",
+    "01_model_wrappers",
+    "autoscaling_simulation",
+    "business_impact",
 }  # fmt: skip
-"""They take more than a minute, and are run a second time, with other values, on request only."""
-
+"""One or two quick notebooks of each module. The others are run a second time, with other values, on request only."""
 
 LANGUAGE = "es"
 EDITIONS = "editions"

@@ -1,10 +1,10 @@
 """Every notebook from end to end through papermill: in the order of the course, in Spanish, with other parameters.
 
-Those that take more than a minute run once in the suite, at their defaults (see test_stored_outputs.py), and a second
-time with --long. Where there is memory for it, the background helps from the
-last notebook on: see tests/notebooks/comparing.py.
+Each notebook runs in the suite at its defaults (see test_stored_outputs.py). Here quick ones of every module run a
+second time, and the others do so with --long. Where there is memory for it, the background helps from the last
+notebook on: see tests/notebooks/comparing.py.
 
-Then the whole of module 1 on a small shop of its own, as a learner brings it.
+Then module 1 on a small shop of its own, as a learner brings it.
 """
 
 import ast
@@ -17,7 +17,7 @@ import pytest
 
 from tests.notebooks import other_parameters
 from tests.notebooks.comparing import Comparing
-from tests.notebooks.other_parameters import LONG, PARAMETERS
+from tests.notebooks.other_parameters import PARAMETERS, SHORT
 from workshop_lib import products
 from workshop_lib.data.sources import find_source
 from workshop_lib.notebooks import execute_notebook, find_notebooks
@@ -40,7 +40,7 @@ def test_every_notebook_is_run_with_other_parameters_than_its_own() -> None:
 
 
 @pytest.mark.parametrize(
-    "notebook", [pytest.param(path, marks=[pytest.mark.long] * (path.stem in LONG)) for path in NOTEBOOKS], ids=str
+    "notebook", [pytest.param(path, marks=[pytest.mark.long] * (path.stem not in SHORT)) for path in NOTEBOOKS], ids=str
 )
 @pytest.mark.timeout(1800)  # the background may be in the middle of it
 def test_a_notebook_runs_with_other_parameters(notebook: Path, early: Comparing | None, tmp_path: Path) -> None:
@@ -84,9 +84,13 @@ def own_shop(tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], i
 # Backwards: no notebook finds what an earlier one would have left, so each must be able to run alone. The opening one
 # reads no data.
 OWN = [path for path in NOTEBOOKS if path.parts[0] == "1-predictive" and not path.stem.startswith("00_")]
+MODELS = {"01_data_exploration", "03_train_forecaster", "04_churn_with_mlflow"}
+"""The data and both models; what the other notebooks add runs with --long."""
 
 
-@pytest.mark.parametrize("notebook", OWN[::-1], ids=str)
+@pytest.mark.parametrize(
+    "notebook", [pytest.param(path, marks=[pytest.mark.long] * (path.stem not in MODELS)) for path in OWN[::-1]], ids=str
+)
 def test_module_1_runs_on_a_learners_own_shop(notebook: Path, own_shop: Path, tmp_path: Path) -> None:
     execute_notebook(notebook, tmp_path / notebook.name, PARAMETERS.get(notebook.stem, {}) | {"categories": 20})
     assert (own_shop / "data-own" / "manifest.json").is_file() and not (own_shop / "data").exists()
