@@ -89,7 +89,9 @@ MODELS = {"01_data_exploration", "03_train_forecaster", "04_churn_with_mlflow"}
 
 
 @pytest.mark.parametrize(
-    "notebook", [pytest.param(path, marks=[pytest.mark.long] * (path.stem not in MODELS)) for path in OWN[::-1]], ids=str
+    "notebook",
+    [pytest.param(path, marks=[pytest.mark.long] * (path.stem not in MODELS)) for path in OWN[::-1]],
+    ids=str,
 )
 def test_module_1_runs_on_a_learners_own_shop(notebook: Path, own_shop: Path, tmp_path: Path) -> None:
     execute_notebook(notebook, tmp_path / notebook.name, PARAMETERS.get(notebook.stem, {}) | {"categories": 20})
