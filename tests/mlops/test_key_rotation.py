@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from workshop_lib.files import write_text
 from workshop_lib.mlops.key_rotation import STEPS, rotate, uses
 from workshop_lib.mlops.security_stand import Stand
@@ -13,6 +15,7 @@ from workshop_lib.serving.prediction_log import read_log
 REQUESTS = 10
 
 
+@pytest.mark.long
 def test_a_leaked_key_is_exchanged_without_a_failed_request(stand: Stand, tmp_path: Path) -> None:
     mounted = tmp_path / "key"
     write_text(mounted, add_key(stand.keys_file, "kiosk-1", "kiosk", "app"))
@@ -32,6 +35,7 @@ def test_a_leaked_key_is_exchanged_without_a_failed_request(stand: Stand, tmp_pa
     remove_key(stand.keys_file, "kiosk-2")
 
 
+@pytest.mark.long
 def test_the_stand_s_owners_may_what_their_roles_say(stand: Stand) -> None:
     forecast = {"category": "SOFT DRINKS", "dates": ["2018-01-01"]}
     status = {

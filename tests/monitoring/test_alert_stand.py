@@ -18,6 +18,8 @@ from workshop_lib.monitoring.replay_feedback import tell_week
 from workshop_lib.orchestration.faults import broken
 from workshop_lib.settings import settings
 
+pytestmark = pytest.mark.long
+
 CRITICAL = ["slack/critical-alerts", "slack/ai-operations", "pagerduty", "mail"]
 
 
@@ -65,7 +67,6 @@ def test_the_monitor_sees_it_through_the_same_door(stand: AlertStand) -> None:
     stand.prometheus.wait_for("service_up{service='forecaster'} == 1", 120)
 
 
-@pytest.mark.long
 def test_two_weeks_of_the_shop_fill_the_business_dashboard(stand: AlertStand) -> None:
     for week in (dt.date(2017, 11, 27), dt.date(2017, 12, 4)):
         told = tell_week(stand.api, week)
@@ -77,7 +78,6 @@ def test_two_weeks_of_the_shop_fill_the_business_dashboard(stand: AlertStand) ->
         assert not shown[title].empty, title
 
 
-@pytest.mark.long
 def test_a_slow_forecaster_is_told_to_those_who_run_it(stand: AlertStand) -> None:
     """Also when it was slow by itself just before: Alertmanager tells what comes back at once only after its end."""
     before = len(stand.inbox.messages)

@@ -34,6 +34,8 @@ from workshop_lib.orchestration.stated_numbers import unstated_numbers
 from workshop_lib.serving import api_client
 from workshop_lib.settings import settings
 
+pytestmark = pytest.mark.long
+
 HUEVOS = next(iter(QUESTIONS))
 
 
@@ -144,7 +146,6 @@ def hit(stand: Stand, truth: Truth) -> list[Request]:
     return [stock_request(stand.doors, truth, "EGGS"), question_request(stand.doors, truth, HUEVOS)]
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("mode", ["slow", "dead", "error 500", "other form", "negative", "not a number"])
 def test_a_broken_forecaster_costs_freshness_and_no_wrong_number_comes_through(
     stand: Stand, truth: Truth, mode: Mode
@@ -164,7 +165,6 @@ def test_a_broken_forecaster_costs_freshness_and_no_wrong_number_comes_through(
     assert endured.recovery_seconds < settings.thresholds.recovery_seconds
 
 
-@pytest.mark.long
 def test_a_killed_api_comes_back_by_itself_for_those_who_ask(stand: Stand, truth: Truth) -> None:
     asked = [*hit(stand, truth), household_request(stand.doors, truth, 1, "es")]
     run(asked, 1)
@@ -175,7 +175,6 @@ def test_a_killed_api_comes_back_by_itself_for_those_who_ask(stand: Stand, truth
     assert processes.status(stand.service).pid not in (None, before)
 
 
-@pytest.mark.long
 def test_a_conversation_without_its_memory_goes_on_from_nothing(stand: Stand, truth: Truth) -> None:
     asked = [follow_up_request(stand.doors, truth, HUEVOS, "¿Y mañana?")]
     assert run(asked, 1)[0].kind == "whole"
@@ -185,7 +184,6 @@ def test_a_conversation_without_its_memory_goes_on_from_nothing(stand: Stand, tr
     assert endured.recovery_seconds < settings.thresholds.recovery_seconds
 
 
-@pytest.mark.long
 def test_requests_do_not_need_their_traces(stand: Stand, truth: Truth) -> None:
     asked = hit(stand, truth)
     run(asked, 1)
