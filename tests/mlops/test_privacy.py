@@ -69,6 +69,18 @@ def test_after_the_erasure_nothing_is_left_and_others_are_untouched(stores: Sett
     assert again.rows["households"] == 3
 
 
+def test_campaigns_leave_the_household_out_too(use_settings: Callable[..., Settings]) -> None:
+    use_settings()
+    sent, _, redeemed = data.find_source().campaigns()
+    who = redeemed["household_id"].iloc[0]
+    erased.add(who)
+    sent_after, _, redeemed_after = data.find_source().campaigns()
+    for before, after in ((sent, sent_after), (redeemed, redeemed_after)):
+        expected = before[before["household_id"] != who].reset_index(drop=True)
+        assert len(expected) < len(before)
+        pd.testing.assert_frame_equal(after, expected)
+
+
 def test_the_bytes_are_gone_from_the_files(stores: Settings) -> None:
     words = f"Is household {WHO} about to leave?".encode()
     file = stores.assistant_dir / "conversations.db"

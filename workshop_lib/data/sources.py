@@ -60,6 +60,21 @@ class Source:
             raise DataError(f"{file.name}: it cannot be read as {file.suffix[1:]}: {error}") from error
         return erased.without(check_structure(table, frame, file.name))
 
+    def campaigns(self) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+        """The shop's campaigns, without households that asked to be forgotten.
+
+        Returns:
+            Who was sent which campaign, type and days of each campaign, and every coupon that was redeemed.
+
+        Raises:
+            DataError: for a learner's own data, which has no campaigns.
+        """
+        if "campaigns" not in self.files:
+            raise DataError("Your own data has no campaigns; the course's own has: unset WORKSHOP_DATA.")
+        about = pd.read_parquet(self.files["campaigns"].with_name("campaign_descriptions.parquet"))
+        sent, redeemed = (pd.read_parquet(self.files[name]) for name in ("campaigns", "coupon_redemptions"))
+        return erased.without(sent), about, erased.without(redeemed)
+
 
 def find_source() -> Source:
     """The files to work on: ``WORKSHOP_DATA`` when it is set, else the course's own.

@@ -14,24 +14,10 @@ import pandas as pd
 from scipy import stats
 
 from workshop_lib import data
-from workshop_lib.data.schemas import DataError
 from workshop_lib.mlops.experiments import means
 
 DAYS = 28
 """Looked at before a campaign, and from its first day on."""
-
-
-def _files() -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Who was sent what, all campaigns, and all redemptions.
-
-    Raises:
-        DataError: for a learner's own data, which has no campaigns.
-    """
-    files = data.find_source().files
-    if "campaigns" not in files:
-        raise DataError("Your own data has no campaigns; the course's own has: unset WORKSHOP_DATA.")
-    about = pd.read_parquet(files["campaigns"].with_name("campaign_descriptions.parquet"))
-    return pd.read_parquet(files["campaigns"]), about, pd.read_parquet(files["coupon_redemptions"])
 
 
 def overview() -> pd.DataFrame:
@@ -41,7 +27,7 @@ def overview() -> pd.DataFrame:
     Raises:
         DataError: for a learner's own data, which has no campaigns.
     """
-    sent, about, redemptions = _files()
+    sent, about, redemptions = data.find_source().campaigns()
     redeemed = redemptions[["campaign_id", "household_id"]].drop_duplicates().assign(redeemed=True)
     joined = sent.merge(redeemed, how="left").merge(about[["campaign_id", "campaign_type"]])
     table = joined.groupby("campaign_type").agg(
@@ -66,7 +52,7 @@ def households(campaign: int, days: int = DAYS) -> pd.DataFrame:
         DataError: for a learner's own data, which has no campaigns.
         ValueError: for a campaign that the data does not have, or one too close to its ends.
     """
-    sent, about, redemptions = _files()
+    sent, about, redemptions = data.find_source().campaigns()
     starts = pd.to_datetime(about.set_index("campaign_id")["start_date"])
     lines = data.load("transactions", ["household_id", "date", "revenue"])
     length = pd.Timedelta(days=days)

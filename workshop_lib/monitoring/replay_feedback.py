@@ -31,7 +31,6 @@ import numpy as np
 import pandas as pd
 
 from workshop_lib import data, processes
-from workshop_lib.data.schemas import DataError
 from workshop_lib.generative.quality import measure
 from workshop_lib.orchestration import recommender_evaluation as evaluation
 from workshop_lib.orchestration.recommender import CHOSEN, item_weights, top_items
@@ -246,14 +245,11 @@ def campaigns(first: dt.date, last: dt.date) -> tuple[pd.DataFrame, pd.DataFrame
     Raises:
         DataError: for a learner's own data, which has no campaigns.
     """
-    files = data.find_source().files
-    if "campaigns" not in files:
-        raise DataError("Your own data has no campaigns; the course's own has: unset WORKSHOP_DATA.")
-    about = pd.read_parquet(files["campaigns"].with_name("campaign_descriptions.parquet"))
+    everyone, about, redeemed = data.find_source().campaigns()
     begun = about[pd.to_datetime(about["start_date"]).between(pd.Timestamp(first), pd.Timestamp(last))]
     kinds = begun.assign(type=begun["campaign_type"].str.removeprefix("Type "))[["campaign_id", "type"]]
-    sent = pd.read_parquet(files["campaigns"]).merge(kinds, on="campaign_id")
-    coupons = pd.read_parquet(files["coupon_redemptions"]).merge(sent, on=["campaign_id", "household_id"])
+    sent = everyone.merge(kinds, on="campaign_id")
+    coupons = redeemed.merge(sent, on=["campaign_id", "household_id"])
     dates = pd.to_datetime(coupons["redemption_date"])
     return sent, coupons[dates.between(pd.Timestamp(first), pd.Timestamp(last))].reset_index(drop=True)
 
