@@ -35,6 +35,11 @@ def test_it_tells_probabilities_wherever_the_course_lies(llm: LLM) -> None:
     assert likely and likely.top_logprobs and " Paris" in likely.top_logprobs[0]
 
 
+def test_it_takes_the_cores_it_may_use_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
+    assert server.llm_server().env["OMP_NUM_THREADS"] == "1"
+
+
 def test_its_memory_is_bounded(llm: LLM) -> None:
     service = server.llm_server()
     process = psutil.Process(processes.status(service).pid)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+
+from joblib import cpu_count
 
 from workshop_lib.files import secret
 from workshop_lib.generative.weights import NAME, build_checkpoint
@@ -56,7 +57,7 @@ def llm_server(
         env={
             # The worker runs within the engine: each further process would import everything once more.
             "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-            "OMP_NUM_THREADS": str(len(os.sched_getaffinity(0))),
+            "OMP_NUM_THREADS": str(cpu_count()),  # of a pod, its limit; not all cores of its node
             # Some functions would be compiled all the same, by a linker that fails in folders with a space.
             "TORCHDYNAMO_DISABLE": "1",
             "VLLM_LOGGING_COLOR": "0",

@@ -6,10 +6,10 @@ yearly(values, hours)
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 
 import pandas as pd
+from joblib import cpu_count
 
 from workshop_lib.checkpoints import read_scorecard
 from workshop_lib.mlops.assumptions import Values
@@ -94,7 +94,7 @@ def unit_costs(values: Values) -> pd.DataFrame:
         ),
         "a thousand texts, on all cores of this machine": (
             ("llm.tokens_per_second",),
-            lambda: 1e3 * core * (os.cpu_count() or 1) * TOKENS_PER_TEXT / value("llm.tokens_per_second"),
+            lambda: 1e3 * core * cpu_count() * TOKENS_PER_TEXT / value("llm.tokens_per_second"),
         ),
         "training the forecaster once": (
             ("forecaster.train_seconds",),
