@@ -234,8 +234,9 @@ def execute_notebook(notebook: Path, output: Path, parameters: Mapping[str, Any]
                 execution_timeout=CELL_SECONDS,
                 # After each cell it would take a second in all; a failure and the end write the copy anyway.
                 request_save_on_cell_execute=False,
-                # The kernel would warn on the terminal that it talks unencrypted; it does so on loopback only.
-                extra_arguments=["--log-level=ERROR"],
+                # The kernel would warn on the terminal that it talks unencrypted, which it does on loopback only, and
+                # call it an error when the interrupt that ends it reaches it at work. A failing cell is no log.
+                extra_arguments=["--log-level=CRITICAL"],
                 # Else each kernel warns that what passes between it and us could be overheard.
                 config=Config({"KernelManager": {"transport_encryption": "auto"}}),
             )

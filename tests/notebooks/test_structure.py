@@ -123,6 +123,8 @@ def test_readmes_and_notebooks_give_the_same_minutes(module: str) -> None:
     total = sum(stated.values())
     assert f"**Duration** {total} minutes" in page
     assert re.search(rf"^\| \[{module}\].* \| {total} \|$", front, re.M)
+    whole_course = sum(int(minutes) for minutes in re.findall(r"^\| \[.* \| (\d+) \|$", front, re.M))
+    assert f"with every exercise: {whole_course} in all" in front
 
 
 @each_notebook
