@@ -1,4 +1,4 @@
-"""A stage changes only to a server that works, can go back, and production asks for an approval."""
+"""A stage changes only to a server that works, and production asks for an approval."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from tests.mlops.stubs import package, use_stub_servers
 from workshop_lib.mlops import approvals, audit, deployments
-from workshop_lib.mlops.deployments import DeploymentError, current, deploy, rollback
+from workshop_lib.mlops.deployments import DeploymentError, current, deploy
 
 REQUIRE = approvals.require
 
@@ -33,15 +33,6 @@ def test_a_stage_serves_what_was_deployed_last(home: Path) -> None:
     assert current("production") is None
     with pytest.raises(httpx.ConnectError):  # the old server is gone
         deployments.infer(first.url, [[1, 2]])
-
-
-def test_rolling_back_brings_the_one_before(home: Path) -> None:
-    for version in ("v1.0.0", "v2.0.0"):
-        deploy("staging", package(version), options={"WORKSHOP_SEED": version[1]})
-    back = rollback("staging", actor="olga", reason="complaints")
-    assert (back.version, back.options) == ("v1.0.0", {"WORKSHOP_SEED": "1"}) and current("staging") == back
-    with pytest.raises(DeploymentError, match="nothing before"):
-        rollback("staging")
 
 
 @pytest.mark.parametrize("registry_version", ["broken", "liar"])
@@ -74,16 +65,14 @@ def test_nothing_reaches_production_without_an_approval(home: Path, monkeypatch:
 def test_every_change_is_in_the_trail(home: Path) -> None:
     deploy("staging", package("v1.0.0"), actor="pipeline", reason="run 1")
     deploy("staging", package("v2.0.0"), actor="pipeline", reason="run 2")
-    rollback("staging", actor="olga", reason="complaints")
     deployments.stop("staging", actor="olga", reason="lunch")
     rows = [(one.action, one.subject, one.actor, one.reason, one.details.get("replaces")) for one in audit.read()]
     assert rows == [
         ("deploy", "stub v1.0.0", "pipeline", "run 1", ""),
         ("deploy", "stub v2.0.0", "pipeline", "run 2", "v1.0.0"),
-        ("rollback", "stub v1.0.0", "olga", "complaints", "v2.0.0"),
-        ("stop", "stub v1.0.0", "olga", "lunch", None),
+        ("stop", "stub v2.0.0", "olga", "lunch", None),
     ]
-    assert audit.verify() == 4
+    assert audit.verify() == 3
 
 
 def test_a_trail_that_was_changed_stops_every_change(home: Path) -> None:

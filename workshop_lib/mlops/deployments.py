@@ -2,11 +2,11 @@
 
     deploy("staging", packages.find("v1.2.0"))
     current("staging").url
-    rollback("staging")
 
 A stage changes *blue-green*: the new server is started beside the old one and asked a question, and only then the
 stage points to it and the old one stops. A start that fails leaves everything as it was. The address changes with each
-server; the file of the stage says which one counts, as a Service does on a cluster.
+server; the file of the stage says which one counts, as a Service does on a cluster. What was served before, and so
+where a way back leads, stands in the repository (:func:`gitops.revert`).
 
 Whatever reaches production was approved before: there is no way around :func:`approvals.require`.
 """
@@ -17,7 +17,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,7 +45,7 @@ class DeploymentError(RuntimeError):
 
 @dataclass(frozen=True)
 class Deployment:
-    """A package that a stage serves, or served."""
+    """A package that a stage serves."""
 
     stage: str
     name: str
@@ -104,31 +104,13 @@ def deploy(
         DeploymentError: when the new server does not start, or does not answer as it should.
     """
     with locked(_file(stage)):
-        new = _planned(stage, package, options or {})
-        return _switch(_records(stage), new, actor, reason, "deploy")
-
-
-def rollback(stage: str, *, actor: str = "pipeline", reason: str = "rolled back") -> Deployment:
-    """Serve again what a stage served before.
-
-    Raises:
-        NotApproved: for production, when the earlier version lost its approval.
-        DeploymentError: when there is nothing before, or it does not start any more.
-    """
-    with locked(_file(stage)):
-        records = _records(stage)
-        if len(records) < 2:
-            raise DeploymentError(f"{stage} has served nothing before: there is nothing to go back to.")
-        again = replace(records[-2], port=free_port(), at=_now())
-        return _switch(records[-1:], again, actor, reason, "rollback", kept=records[:-2])
+        return _switch(_read(stage), _planned(stage, package, options or {}), actor, reason)
 
 
 def current(stage: str) -> Deployment | None:
     """What a stage serves now; None when nothing runs there."""
-    records = _records(stage)
-    if not records or processes.status(records[-1].service).pid is None:
-        return None
-    return records[-1]
+    last = _read(stage)
+    return last if last and processes.status(last.service).pid is not None else None
 
 
 def stop(stage: str, *, actor: str = "pipeline", reason: str = "stopped") -> None:
@@ -136,10 +118,10 @@ def stop(stage: str, *, actor: str = "pipeline", reason: str = "stopped") -> Non
     if not _file(stage).exists():
         return
     with locked(_file(stage)):
-        for last in _records(stage)[-1:]:
+        if last := _read(stage):
             audit.record("stop", f"{last.name} {last.version}", actor=actor, reason=reason, details={"stage": stage})
             _stop(last)
-        _file(stage).unlink()
+            _file(stage).unlink()
 
 
 def stop_all() -> None:
@@ -180,25 +162,12 @@ def _planned(stage: str, package: Package, options: Mapping[str, str]) -> Deploy
     )
 
 
-def _switch(
-    records: list[Deployment],
-    new: Deployment,
-    actor: str,
-    reason: str,
-    action: str,
-    kept: list[Deployment] | None = None,
-) -> Deployment:
-    """Start ``new``, ask it, note it, and stop the last of ``records``.
-
-    Args:
-        records: what the stage has served so far, the present last.
-        kept: what stays in the stage's file below the new one; ``records`` by default.
-    """
+def _switch(old: Deployment | None, new: Deployment, actor: str, reason: str) -> Deployment:
+    """Start ``new``, ask it, note it, and stop ``old``."""
     if new.stage == PRODUCTION:
         from workshop_lib.mlops import approvals
 
         approvals.require(new.name, new.version)
-    old = records[-1] if records else None
     with ExitStack() as undo:
         undo.callback(_stop, new)
         try:
@@ -209,9 +178,8 @@ def _switch(
                 f"{new.version} does not serve on {new.stage}, which stays as it was. {error}"
             ) from error
         details = {"stage": new.stage, "replaces": old.version if old else "", "options": new.options}
-        audit.record(action, f"{new.name} {new.version}", actor=actor, reason=reason, details=details)
-        stack = [*(records if kept is None else kept), new]
-        write_text(_file(new.stage), json.dumps([asdict(one) for one in stack], indent=1))
+        audit.record("deploy", f"{new.name} {new.version}", actor=actor, reason=reason, details=details)
+        write_text(_file(new.stage), json.dumps(asdict(new), indent=1))
         undo.pop_all()
     if old:
         _stop(old)
@@ -240,12 +208,10 @@ def _file(stage: str) -> Path:
     return settings.home / "mlops" / "deployments" / f"{stage}.json"
 
 
-def _records(stage: str) -> list[Deployment]:
-    """What a stage has served, the oldest first, without what was rolled back."""
+def _read(stage: str) -> Deployment | None:
+    """What was deployed on a stage last; its server may have died since."""
     file = _file(stage)
-    if not file.exists():
-        return []
-    return [Deployment(**record) for record in json.loads(file.read_text(encoding="utf-8"))]
+    return Deployment(**json.loads(file.read_text(encoding="utf-8"))) if file.exists() else None
 
 
 def _now() -> str:
