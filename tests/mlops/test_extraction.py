@@ -44,6 +44,15 @@ def test_a_copy_of_a_known_model_gets_better_with_answers() -> None:
     assert found["order"].iloc[1] > 0.95 > found["order"].iloc[0]
 
 
+def test_a_model_that_is_entirely_sure_is_copied_too() -> None:
+    """A forest answers 0 and 1, a linear model does when it is asked far from what it has seen."""
+    rng = np.random.default_rng(3)
+    questions, judges = (rng.normal(size=(n, len(churn.FEATURES))) for n in (600, 300))
+    answers, truth = ((rows[:, 0] > 0).astype(float) for rows in (questions, judges))
+    found = extraction.copies(extraction.Loot(questions, answers, 0, 0.0), [600], judges, truth)
+    assert found["agreement"].item() > 0.95
+
+
 @pytest.mark.long
 def test_the_throttle_ends_an_attack_and_the_guard_sees_it(stand: Stand, budget: int) -> None:
     """With a budget of its own: the owner's other tests would share it."""

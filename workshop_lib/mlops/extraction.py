@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import httpx
 import numpy as np
 import pandas as pd
+from scipy.special import expit, logit
 from scipy.stats import spearmanr
 from xgboost import XGBRegressor
 
@@ -24,6 +25,9 @@ from workshop_lib.settings import settings
 
 GIVE_UP = 3
 """Refusals in a row after which an attacker stops asking."""
+SUREST = 1e-4
+"""No answer counts as surer than this: a forest, or a linear model far from what it has seen, says 0 and 1, which have
+no logit."""
 GUESSES: dict[str, tuple[float, float]] = {
     "recency_days": (1, 84), "recency_vs_gap": (0, 8), "recency_z": (-3, 8), "recency_vs_longest_gap": (0, 3),
     "visits": (1, 80), "visits_14": (0, 14), "visits_28": (0, 28), "visit_rate": (0, 1), "visit_trend": (0, 3),
@@ -103,9 +107,8 @@ def copies(loot: Loot, sizes: Sequence[int], rows: np.ndarray, truth: np.ndarray
         answers = min(size, len(loot.answers))
         copy = XGBRegressor(n_estimators=250, learning_rate=0.05, max_depth=3, subsample=0.7, colsample_bytree=0.4,
                             random_state=settings.seed, n_jobs=1)  # fmt: skip
-        logits = np.log(loot.answers[:answers] / (1 - loot.answers[:answers]))
-        copy.fit(loot.questions[:answers], logits)
-        stolen = 1 / (1 + np.exp(-copy.predict(rows)))
+        copy.fit(loot.questions[:answers], logit(loot.answers[:answers].clip(SUREST, 1 - SUREST)))
+        stolen = expit(copy.predict(rows))
         found.append({
             "answers": answers, "agreement": np.mean((stolen >= threshold) == (truth >= threshold)),
             "order": spearmanr(stolen, truth)[0],
